@@ -1,0 +1,66 @@
+// A vCPU's floating-point registers, to and from memory. Called only when a pCPU changes to another vCPU.
+//
+// Oxen's target has no floating point, so the assembler has to be told that these instructions are meant.
+
+    .section .text.oxen_guest_fp, "ax"
+    .arch_extension fp
+    .arch_extension simd
+
+// void oxen_fp_save(struct fp_state *x0)
+    .global oxen_fp_save
+    .type oxen_fp_save, %function
+    .balign 64
+oxen_fp_save:
+    stp     q0, q1, [x0, #0]
+    stp     q2, q3, [x0, #32]
+    stp     q4, q5, [x0, #64]
+    stp     q6, q7, [x0, #96]
+    stp     q8, q9, [x0, #128]
+    stp     q10, q11, [x0, #160]
+    stp     q12, q13, [x0, #192]
+    stp     q14, q15, [x0, #224]
+    stp     q16, q17, [x0, #256]
+    stp     q18, q19, [x0, #288]
+    stp     q20, q21, [x0, #320]
+    stp     q22, q23, [x0, #352]
+    stp     q24, q25, [x0, #384]
+    stp     q26, q27, [x0, #416]
+    stp     q28, q29, [x0, #448]
+    stp     q30, q31, [x0, #480]
+    mrs     x1, fpcr
+    mrs     x2, fpsr
+    add     x0, x0, #{FPCR}
+    stp     x1, x2, [x0]
+    ret
+    .size oxen_fp_save, . - oxen_fp_save
+
+// void oxen_fp_load(const struct fp_state *x0)
+    .global oxen_fp_load
+    .type oxen_fp_load, %function
+    .balign 64
+oxen_fp_load:
+    ldp     q0, q1, [x0, #0]
+    ldp     q2, q3, [x0, #32]
+    ldp     q4, q5, [x0, #64]
+    ldp     q6, q7, [x0, #96]
+    ldp     q8, q9, [x0, #128]
+    ldp     q10, q11, [x0, #160]
+    ldp     q12, q13, [x0, #192]
+    ldp     q14, q15, [x0, #224]
+    ldp     q16, q17, [x0, #256]
+    ldp     q18, q19, [x0, #288]
+    ldp     q20, q21, [x0, #320]
+    ldp     q22, q23, [x0, #352]
+    ldp     q24, q25, [x0, #384]
+    ldp     q26, q27, [x0, #416]
+    ldp     q28, q29, [x0, #448]
+    ldp     q30, q31, [x0, #480]
+    add     x0, x0, #{FPCR}
+    ldp     x1, x2, [x0]
+    msr     fpcr, x1
+    msr     fpsr, x2
+    ret
+    .size oxen_fp_load, . - oxen_fp_load
+    .arch_extension nosimd
+    .arch_extension nofp
+    .text

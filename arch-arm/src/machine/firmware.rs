@@ -1,0 +1,125 @@
+//! The firmware that guests see: PSCI and the rest of the SMC calling convention.
+
+use xen_abi::sched::ShutdownReason;
+use xen_core::{GuestPhysAddr, VcpuId};
+
+use super::exits::Trap;
+use crate::decode::{
+    AffinityLevel, AffinityState, PsciCall, PsciError, PsciResult, SmcccCall, Uid, Workaround, mpidr_of, vcpu_of,
+};
+
+/// Answers the call in x0 to x3.
+pub(super) fn call(trap: &mut Trap<'_>) {
+    let [x0, x1, x2, x3] = [0, 1, 2, 3].map(|n| trap.register(n));
+    let result = match SmcccCall::decode(x0, [x1, x2, x3]) {
+        SmcccCall::Version => u64::from(SmcccCall::VERSION),
+        SmcccCall::ArchFeatures { function } => features(trap, function),
+        // Only where the CPU needs one is a workaround offered, so nobody has to make this call.
+        SmcccCall::ArchWorkaround { .. } => SmcccCall::NOT_SUPPORTED,
+        SmcccCall::Psci(PsciCall::CpuOn { target, entry, context, sixty_four }) => {
+            // A 32-bit caller passes 32-bit values.
+            let mask = if sixty_four { u64::MAX } else { 0xffff_ffff };
+            register(cpu_on(trap, target, entry & mask, context & mask))
+        }
+        SmcccCall::Psci(call) => match psci(trap, call) {
+            Some(result) => register(result),
+            // The vCPU or the domain is off: no register is to change.
+            None => return,
+        },
+        SmcccCall::HypervisorCallCount => u64::from(SmcccCall::HYPERVISOR_CALLS),
+        SmcccCall::StandardCallCount => u64::from(SmcccCall::STANDARD_CALLS),
+        SmcccCall::HypervisorUid => return identify(trap, Uid::XEN),
+        SmcccCall::StandardUid => return identify(trap, Uid::STANDARD),
+        SmcccCall::HypervisorRevision | SmcccCall::StandardRevision => {
+            trap.set_register(1, SmcccCall::REVISION[1]);
+            SmcccCall::REVISION[0]
+        }
+        SmcccCall::Trng(_) | SmcccCall::Unknown(_) => SmcccCall::NOT_SUPPORTED,
+    };
+    trap.set_register(0, result);
+}
+
+fn identify(trap: &mut Trap<'_>, uid: Uid) {
+    for (n, word) in (0..).zip(uid.to_registers()) {
+        trap.set_register(n, word);
+    }
+}
+
+fn register(result: PsciResult) -> u64 {
+    match result {
+        Ok(value) => value.into(),
+        Err(error) => error.to_register(),
+    }
+}
+
+fn features(_trap: &Trap<'_>, function: u32) -> u64 {
+    match function {
+        SmcccCall::ARCH_FEATURES | 0x8000_0000 => 0,
+        _ => match SmcccCall::workaround(function) {
+            // The vCPU never runs on a CPU of another kind than the one it reads about, and the hypervisor does
+            // what its own entry needs: the guest need not call.
+            Some(Workaround::Two) => SmcccCall::NOT_REQUIRED_2,
+            Some(Workaround::One | Workaround::Three) => SmcccCall::NOT_REQUIRED,
+            None => SmcccCall::NOT_SUPPORTED,
+        },
+    }
+}
+
+fn psci(trap: &mut Trap<'_>, call: PsciCall) -> Option<PsciResult> {
+    let domain = &trap.vcpu.domain;
+    Some(match call {
+        PsciCall::Version => Ok(PsciCall::VERSION),
+        PsciCall::CpuSuspend { .. } => {
+            // Any state is answered by standby, which may always be entered in its place.
+            trap.vcpu.block(trap.hv);
+            Ok(0)
+        }
+        PsciCall::CpuOff => {
+            trap.vcpu.down(trap.hv);
+            return None;
+        }
+        // Answered where its arguments are cut to size.
+        PsciCall::CpuOn { target, entry, context, .. } => cpu_on(trap, target, entry, context),
+        PsciCall::AffinityInfo { target, level } => affinity(trap, target, level),
+        PsciCall::MigrateInfoType => Ok(PsciCall::NO_TRUSTED_OS),
+        PsciCall::SystemOff => {
+            domain.shutdown(trap.hv, ShutdownReason::POWEROFF);
+            return None;
+        }
+        PsciCall::SystemReset => {
+            domain.shutdown(trap.hv, ShutdownReason::REBOOT);
+            return None;
+        }
+        PsciCall::Features { function } => PsciCall::features(function),
+        PsciCall::SystemReset2 { .. } | PsciCall::NotOffered(_) => Err(PsciError::NotSupported),
+    })
+}
+
+fn cpu_on(trap: &Trap<'_>, target: u64, entry: u64, argument: u64) -> PsciResult {
+    let vcpu = vcpu_of(target).and_then(|id| trap.vcpu.domain.vcpu(id)).ok_or(PsciError::InvalidParameters)?;
+    if vcpu.is_up() {
+        return Err(PsciError::AlreadyOn);
+    }
+    if trap.vcpu.domain.p2m.lookup(xen_core::Gfn::containing(GuestPhysAddr(entry))).is_none() {
+        return Err(PsciError::InvalidAddress);
+    }
+    // A vCPU that has just turned itself off may not have left its CPU yet.
+    let Some(mut context) = vcpu.try_context() else { return Err(PsciError::OnPending) };
+    context.start_at(GuestPhysAddr(entry), argument);
+    drop(context);
+    if vcpu.up(trap.hv) { Ok(0) } else { Err(PsciError::AlreadyOn) }
+}
+
+fn affinity(trap: &Trap<'_>, target: u64, level: AffinityLevel) -> PsciResult {
+    let mask = level.mask().ok_or(PsciError::InvalidParameters)?;
+    let mut found = false;
+    for vcpu in trap.vcpu.domain.vcpus() {
+        if mpidr_of(VcpuId(vcpu.id.0)) & mask == target & mask {
+            found = true;
+            if vcpu.is_up() {
+                return Ok(AffinityState::On as u32);
+            }
+        }
+    }
+    if found { Ok(AffinityState::Off as u32) } else { Err(PsciError::InvalidParameters) }
+}

@@ -1,0 +1,223 @@
+//! vCPUs: their state, and the way in and out of the guest.
+#![expect(unsafe_code, reason = "entering a guest has conditions")]
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use xen_core::{Domain, Exit, GuestPhysAddr, Hypervisor, Registers, Result, Vcpu, VcpuId};
+
+use super::interrupts::{MAINTENANCE, VIRT_TIMER, kick_all};
+use super::timers::{self, PhysTimer, StandIns};
+use super::Arm;
+use crate::decode::{self, mpidr_of};
+use crate::host::gic::GicVersion;
+use crate::guest::{self, Context};
+use crate::host::timer;
+use crate::vgic::{CpuInterface, LrImage};
+
+/// The immediate of HVC that makes a hypercall (`XEN_HYPERCALL_TAG`).
+const HYPERCALL_TAG: u16 = 0xea1;
+/// Enable bit of GICH_HCR and ICH_HCR_EL2.
+const ENABLE: u32 = 1;
+/// Active-priorities registers: up to four for each group.
+const APRS: usize = 8;
+/// Register of a hypercall's number.
+const NUMBER: usize = 16;
+
+/// A vCPU's state that other CPUs touch.
+pub struct ArmVcpu {
+    timers: StandIns,
+    /// The interrupt state must be looked at before the guest runs on.
+    attention: AtomicBool,
+    /// The guest's CPU interface when it last waited: what it would be woken for.
+    vmcr: AtomicU32,
+    version: GicVersion,
+}
+
+impl ArmVcpu {
+    pub(super) const fn timers(&self) -> &StandIns {
+        &self.timers
+    }
+
+    /// What the guest's CPU interface lets through while it waits.
+    pub(super) fn interface(&self) -> CpuInterface {
+        CpuInterface::decode(self.version, self.vmcr.load(Ordering::Relaxed), &[])
+    }
+
+    pub(super) fn request_attention(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A vCPU's state.
+pub struct ArmContext {
+    /// Registers.
+    pub regs: Context,
+    /// List registers, as last written to or read from the hardware.
+    lrs: LrImage,
+    /// What the guest's CPU interface holds beside them.
+    vmcr: u32,
+    apr: [u32; APRS],
+    pub(super) phys_timer: PhysTimer,
+    /// A timer of the core stands in for the virtual timer.
+    pub(super) timer_parked: bool,
+}
+
+impl Registers for ArmContext {
+    fn number(&self) -> u64 {
+        self.regs.x[NUMBER]
+    }
+    fn arg(&self, n: usize) -> u64 {
+        if n < 5 { self.regs.x[n] } else { 0 }
+    }
+    fn finish(&mut self, result: i64) {
+        // HVC returns behind itself: nothing is to be skipped.
+        self.regs.x[0] = result as u64;
+    }
+    fn restart(&mut self, args: &[u64; 5]) {
+        self.regs.x[..5].copy_from_slice(args);
+        self.regs.pc = self.regs.pc.wrapping_sub(4);
+    }
+}
+
+impl ArmContext {
+    /// Makes the vCPU start at `entry` with `x0`, as PSCI and the Linux boot protocol have it: EL1, MMU off,
+    /// interrupts masked.
+    pub fn start_at(&mut self, entry: GuestPhysAddr, x0: u64) {
+        let (vmpidr, cntvoff) = (self.regs.vmpidr, self.regs.cntvoff);
+        self.regs = Context::reset(vmpidr, cntvoff);
+        self.regs.pc = entry.0;
+        self.regs.x[0] = x0;
+    }
+}
+
+pub(super) fn new(hv: &Hypervisor<Arm>, domain: &Domain<Arm>, id: VcpuId) -> Result<(ArmVcpu, ArmContext)> {
+    let timers = StandIns::new(hv.timers.allocate()?, hv.timers.allocate()?);
+    let vcpu = ArmVcpu {
+        timers,
+        attention: AtomicBool::new(true),
+        vmcr: AtomicU32::new(0),
+        version: domain.arch.vgic.config().version,
+    };
+    // The guest's counter starts with the hypervisor's.
+    let regs = Context::reset(mpidr_of(id), timer::epoch());
+    let context = ArmContext {
+        regs,
+        lrs: LrImage::new(),
+        vmcr: 0,
+        apr: [0; APRS],
+        phys_timer: PhysTimer::default(),
+        timer_parked: false,
+    };
+    Ok((vcpu, context))
+}
+
+pub(super) fn load(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext) {
+    timers::unpark(hv, vcpu, context);
+    guest::load_state(&context.regs, vcpu.domain.p2m.tag().vttbr);
+    let gic = &hv.arch.gic;
+    gic.set_vmcr(context.vmcr);
+    for n in 0..gic.apr_count() {
+        if let Some(apr) = context.apr.get(n as usize) {
+            gic.set_apr(n, *apr);
+        }
+    }
+    write_lrs(hv, context);
+    vcpu.arch.request_attention();
+}
+
+pub(super) fn save(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext) {
+    take_signals(hv, vcpu);
+    read_lrs(hv, vcpu, context);
+    let gic = &hv.arch.gic;
+    gic.set_hcr(0);
+    context.vmcr = gic.vmcr();
+    for n in 0..gic.apr_count() {
+        if let Some(apr) = context.apr.get_mut(n as usize) {
+            *apr = gic.apr(n);
+        }
+    }
+    guest::save_state(&mut context.regs);
+    timers::park(hv, vcpu, context);
+}
+
+/// Turns what this CPU's private interrupts left behind into what the vCPU sees.
+fn take_signals(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>) {
+    let Some(signals) = hv.arch.my_signals().filter(|s| s.any()) else { return };
+    let what = signals.take();
+    if what & VIRT_TIMER != 0 {
+        timers::pulse(hv, vcpu, hv.arch.private.virt_timer);
+    }
+    if what & (VIRT_TIMER | MAINTENANCE) != 0 {
+        vcpu.arch.request_attention();
+    }
+}
+
+pub(super) fn enter(
+    hv: &Hypervisor<Arm>,
+    vcpu: &Arc<Vcpu<Arm>>,
+    context: &mut ArmContext,
+) -> Exit<decode::Exit> {
+    take_signals(hv, vcpu);
+    let vgic = &vcpu.domain.arch.vgic;
+    // The common case, nothing changed, touches no list register.
+    if vgic.is_dirty(vcpu.id) || vcpu.arch.attention.swap(false, Ordering::SeqCst) {
+        read_lrs(hv, vcpu, context);
+        vgic.flush(vcpu.id, hv.arch.gic.lr_count() as usize, &mut context.lrs);
+        write_lrs(hv, context);
+    }
+    // SAFETY: this vCPU's state was loaded on this CPU by `load`, interrupts are masked at EL2 at all times, and the
+    // vectors are `host`'s, which branch to the guest's exit.
+    let vector = unsafe { guest::enter(&mut context.regs) };
+    match context.regs.raw_exit(vector).decode() {
+        decode::Exit::Irq | decode::Exit::Fiq => Exit::Interrupt,
+        decode::Exit::Hvc { imm: HYPERCALL_TAG } if !decode::spsr::is_el0(context.regs.cpsr) => Exit::Hypercall,
+        other => Exit::Other(other),
+    }
+}
+
+/// Reads the list registers back and tells the virtual controller what the guest did.
+pub(super) fn read_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext) {
+    let gic = &hv.arch.gic;
+    for n in 0..context.lrs.used().len() {
+        context.lrs.read_back(n, gic.read_lr(n as u32));
+    }
+    let set = vcpu.domain.arch.vgic.sync(vcpu.id, &mut context.lrs, gic.eoi_count(), &*hv.arch);
+    kick_all(hv, &vcpu.domain, set);
+}
+
+/// Writes the list registers; those that are not in use must be free.
+fn write_lrs(hv: &Hypervisor<Arm>, context: &ArmContext) {
+    let gic = &hv.arch.gic;
+    for (n, lr) in (0..).zip(context.lrs.used()) {
+        if let Err(error) = gic.write_lr(n, *lr) {
+            log::error!("list register {n} is refused: {error:?}");
+        }
+    }
+    for n in context.lrs.used().len() as u32..gic.lr_count() {
+        gic.clear_lr(n);
+    }
+    gic.set_hcr(context.lrs.hcr() | ENABLE);
+}
+
+impl ArmVcpu {
+    /// Notes what the guest, which is about to wait, can be woken for.
+    pub(super) fn note_interface(&self, hv: &Hypervisor<Arm>) {
+        self.vmcr.store(hv.arch.gic.vmcr(), Ordering::Relaxed);
+    }
+}
+
+pub(super) fn dump(context: &ArmContext, out: &mut dyn fmt::Write) -> fmt::Result {
+    let regs = &context.regs;
+    writeln!(out, "  pc {:016x} cpsr {:08x} sp_el1 {:016x}", regs.pc, regs.cpsr, regs.sp_el1)?;
+    for (n, pair) in regs.x.chunks(4).enumerate() {
+        write!(out, " ")?;
+        for (m, x) in pair.iter().enumerate() {
+            write!(out, " x{:<2} {x:016x}", n * 4 + m)?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "  sctlr {:016x} ttbr0 {:016x} ttbr1 {:016x}", regs.sctlr, regs.ttbr0, regs.ttbr1)?;
+    writeln!(out, "  esr_el1 {:08x} far_el1 {:016x} elr_el1 {:016x}", regs.esr_el1, regs.far_el1, regs.elr_el1)
+}

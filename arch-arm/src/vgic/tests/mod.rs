@@ -1,0 +1,10 @@
+//! Tests of the model as a whole.
+
+#[cfg(feature = "gicv2")]
+mod boot_v2;
+#[cfg(feature = "gicv3")]
+mod boot_v3;
+mod delivery;
+mod model;
+mod registers;
+mod sim;

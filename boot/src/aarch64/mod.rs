@@ -1,0 +1,45 @@
+//! Oxen on arm64: from the loader to running dom0 on every CPU.
+//!
+//! In order: `entry` (assembly: MMU on, stack), [`start::early_init`] (device tree, console), [`start::memory`] (final
+//! address space), [`interrupts::init`] (clock, GIC), [`smp::init`] (the other CPUs), [`hypervisor`] (frame allocator,
+//! heap, the hypervisor itself), [`dom0`], and the run loop.
+
+mod console;
+mod dom0;
+mod entry;
+mod halt;
+mod heap;
+mod hypervisor;
+mod interrupts;
+mod platform;
+mod smp;
+mod start;
+
+use boot::modules::BootModules;
+
+/// Where the entry code arrives: MMU on with the early tables, interrupts masked, on the boot CPU's stack.
+/// `dtb` and `image`: physical addresses of the device tree and of the image; `el`: the exception level, 1 or 2.
+#[expect(unsafe_code, reason = "called by name from the entry code")]
+#[unsafe(no_mangle)]
+extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
+    let early = start::early_init(dtb, image, el);
+    let modules = BootModules::find(&early.tree).unwrap_or_else(|e| panic!("{e}"));
+    let line = modules.xen_cmdline.unwrap_or("");
+    let params = hypervisor::parameters(line);
+    for note in &modules.notes {
+        log::warn!("{note}");
+    }
+    let mut memory = start::memory(&early);
+    start::check_modules(&early, &modules).unwrap_or_else(|e| panic!("{e}"));
+    interrupts::init(&early.platform);
+    smp::init(&early.platform, hypervisor::secondary);
+    start::report(&early.platform, &memory);
+    let frames = hypervisor::frames(&mut memory);
+    hypervisor::grow_heap(frames);
+    let hv = hypervisor::assemble(&early, frames, &params, line);
+    if let Err(why) = dom0::build(hv, &early, &modules, &params) {
+        panic!("dom0 cannot be built: {why}");
+    }
+    console::enable_rx_interrupt();
+    hypervisor::run(hv)
+}

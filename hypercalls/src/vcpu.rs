@@ -1,0 +1,63 @@
+//! `vcpu_op`: what a guest can ask about and do to its own vCPUs.
+
+use xen_abi::vcpu::{RegisterMemoryArea, RegisterVcpuInfo, Runstate, RunstateInfo, VcpuOp};
+use xen_core::{Arch, Error, Gfn, GuestPhysAddr, GuestVirtAddr, Result};
+
+use crate::call::{Call, DONE, Outcome};
+
+pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
+    let [op, id, arg, ..] = *args;
+    let op = VcpuOp(op as u32);
+    let vcpu = call.own_vcpu(id)?;
+    if !A::VCPU_OPS.contains(&op.0) {
+        return Err(Error::Inval);
+    }
+    match op {
+        VcpuOp::IS_UP => Ok(Outcome::Done(vcpu.is_up().into())),
+        VcpuOp::UP => {
+            vcpu.up(call.hv);
+            DONE
+        }
+        VcpuOp::DOWN => {
+            vcpu.down(call.hv);
+            DONE
+        }
+        VcpuOp::GET_RUNSTATE_INFO => {
+            let state = vcpu.state();
+            let info = RunstateInfo {
+                state: Runstate(state.state as i32),
+                pad: 0,
+                state_entry_time: state.entry_time.0,
+                time: state.time,
+            };
+            call.write(arg, &info)?;
+            DONE
+        }
+        VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
+            let RegisterMemoryArea { addr } = call.read(arg)?;
+            let address = GuestVirtAddr(addr.0);
+            if address.0 == 0 {
+                vcpu.runstate.unregister();
+            } else if vcpu.domain.config.runstate_translated {
+                vcpu.runstate.register_translated(&vcpu, address, |at| call.translate(at))?;
+            } else {
+                vcpu.runstate.register_virtual(&vcpu, address);
+                if vcpu.id == call.vcpu.id {
+                    vcpu.runstate.publish(call.hv, &vcpu, call.context);
+                }
+            }
+            DONE
+        }
+        VcpuOp::REGISTER_RUNSTATE_PHYS_AREA => {
+            let RegisterMemoryArea { addr } = call.read(arg)?;
+            vcpu.runstate.register_physical(&vcpu, GuestPhysAddr(addr.0))?;
+            DONE
+        }
+        VcpuOp::REGISTER_VCPU_INFO => {
+            let info: RegisterVcpuInfo = call.read(arg)?;
+            vcpu.register_info(call.hv, Gfn(info.mfn), info.offset)?;
+            DONE
+        }
+        _ => Err(Error::NoSys),
+    }
+}

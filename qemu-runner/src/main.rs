@@ -1,0 +1,44 @@
+//! `cargo xen`: the one command with which Oxen is built, booted, tested and measured.
+//!
+//! It is a host program and knows the hypervisor only by its binaries: it builds them, makes what they boot (device
+//! tree, initramfs, Debian's own kernels fetched through apt) and reads their console.
+
+mod build;
+mod cli;
+mod debian;
+mod debug;
+mod initramfs;
+mod machine;
+mod paths;
+mod process;
+mod run;
+mod setup;
+mod ui;
+mod units;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = process::end_children_on_signals().and_then(|()| dispatch(cli));
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            ui::error(&error);
+            ExitCode::from(if process::interrupted() { 130 } else { 1 })
+        }
+    }
+}
+
+/// Runs one sub-command; its number is the exit status.
+fn dispatch(cli: cli::Cli) -> anyhow::Result<u8> {
+    let paths = paths::Paths::find()?;
+    match cli.command {
+        cli::Command::Run(args) => run::run(&paths, &args),
+        cli::Command::Build(args) => build::command(&paths, &args),
+        cli::Command::Debug(args) => debug::debug(&paths, &args),
+        cli::Command::Setup(args) => setup::setup(&paths, &args),
+        cli::Command::Doctor => setup::doctor(&paths),
+    }
+}

@@ -1,0 +1,335 @@
+//! Domains.
+
+mod table;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use spin::{Mutex, RwLock};
+
+use xen_abi::sched::ShutdownReason;
+
+use crate::evtchn::EventChannels;
+use crate::grant::GrantTable;
+use crate::mem::FrameRef;
+use crate::p2m::P2m;
+use crate::timer::TimerHandle;
+use crate::{Arch, DomainId, Error, Hypervisor, Result, Vcpu, VcpuId};
+
+pub use table::Domains;
+
+/// Leaves taken out of a dying domain's p2m between two looks for more urgent work.
+const KILL_STRIDE: usize = 32;
+/// Watchdogs a domain can have at a time.
+const WATCHDOGS: usize = 2;
+/// Number of HVM parameters (`HVM_NR_PARAMS`).
+pub const HVM_PARAMS: usize = 39;
+
+/// What a new domain is to be.
+#[derive(Clone, Debug)]
+pub struct DomainConfig {
+    /// Its identifier.
+    pub id: DomainId,
+    /// May use the control interfaces.
+    pub privileged: bool,
+    /// Owns the machine's devices.
+    pub hardware: bool,
+    /// Guest frames are machine frames.
+    pub direct_mapped: bool,
+    /// Number of vCPUs it can have, at least 1.
+    pub max_vcpus: u32,
+    /// Frames of memory it may have.
+    pub max_pages: u64,
+    /// Largest event-channel port it may use.
+    pub max_port: u32,
+    /// Grant-table frames it may have.
+    pub max_grant_frames: u32,
+    /// Frames of grant mappings it may hold ("maptrack" frames).
+    pub max_maptrack_frames: u32,
+    /// Highest grant-table version: 1 or 2.
+    pub max_grant_version: u32,
+    /// Page-table pages it may use; `None` is no bound.
+    pub paging_pool: Option<u64>,
+    /// Identifier of the toolstack's choice.
+    pub handle: [u8; 16],
+    /// Interrupt lines (Arm: SPIs) of the virtual interrupt controller.
+    pub interrupts: u32,
+    /// Version of the virtual interrupt controller where there are several (Arm: 2 or 3); 0 is the machine's.
+    pub gic_version: u32,
+    /// Runstate areas registered by virtual address are translated at registration.
+    pub runstate_translated: bool,
+}
+
+
+/// Life of a domain. Only [`Domain::kill`] and its continuation move it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Dying {
+    /// It lives.
+    Alive = 0,
+    /// Its resources are being taken.
+    Dying = 1,
+    /// All are gone but the structure itself.
+    Dead = 2,
+}
+
+#[derive(Debug, Default)]
+struct Lifecycle {
+    shutting_down: bool,
+    shutdown_code: Option<ShutdownReason>,
+}
+
+/// A domain: an address space, vCPUs, and the channels to other domains.
+pub struct Domain<A: Arch> {
+    /// What it was made as.
+    pub config: DomainConfig,
+    /// Its physical address space.
+    pub p2m: P2m<A>,
+    /// Its event channels.
+    pub evtchn: EventChannels<A>,
+    /// Its grant table.
+    pub grants: GrantTable<A>,
+    /// The architecture's part.
+    pub arch: A::Domain,
+    /// The page that it and the hypervisor share.
+    pub shared_info: FrameRef,
+    /// HVM parameters by index.
+    pub params: Mutex<[u64; HVM_PARAMS]>,
+    /// Bits set by `vm_assist`.
+    pub vm_assist: AtomicU64,
+    vcpus: RwLock<Vec<Option<Arc<Vcpu<A>>>>>,
+    pages: AtomicU64,
+    max_pages: AtomicU64,
+    pauses: AtomicU32,
+    dying: AtomicU32,
+    lifecycle: Mutex<Lifecycle>,
+    crashed: AtomicBool,
+    watchdogs: Mutex<[Option<TimerHandle>; WATCHDOGS]>,
+}
+
+impl<A: Arch> Domain<A> {
+    /// Makes a domain without memory and vCPUs; it is not in the table yet.
+    ///
+    /// Errors: [`Error::Inval`] for a configuration that makes no sense; [`Error::NoMem`].
+    pub fn new(hv: &Hypervisor<A>, config: DomainConfig) -> Result<Arc<Self>> {
+        if config.max_vcpus == 0 || config.id.0 >= DomainId::FIRST_RESERVED {
+            return Err(Error::Inval);
+        }
+        let arch = hv.arch.new_domain(&config)?;
+        Ok(Arc::new(Self {
+            p2m: P2m::new(hv.arch.clone(), hv.frames, config.paging_pool)?,
+            evtchn: EventChannels::new(&config)?,
+            grants: GrantTable::new(hv.frames, &config)?,
+            arch,
+            shared_info: hv.frames.alloc_page(DomainId::XEN)?,
+            params: Mutex::new([0; HVM_PARAMS]),
+            vm_assist: AtomicU64::new(0),
+            vcpus: RwLock::new((0..config.max_vcpus).map(|_| None).collect()),
+            pages: AtomicU64::new(0),
+            max_pages: AtomicU64::new(config.max_pages),
+            pauses: AtomicU32::new(0),
+            dying: AtomicU32::new(Dying::Alive as u32),
+            lifecycle: Mutex::new(Lifecycle::default()),
+            crashed: AtomicBool::new(false),
+            watchdogs: Mutex::new([const { None }; WATCHDOGS]),
+            config,
+        }))
+    }
+
+    /// Its identifier.
+    pub const fn id(&self) -> DomainId {
+        self.config.id
+    }
+
+    /// Whether it may use the control interfaces.
+    pub const fn privileged(&self) -> bool {
+        self.config.privileged
+    }
+
+    /// Number of vCPUs it can have.
+    pub const fn max_vcpus(&self) -> u32 {
+        self.config.max_vcpus
+    }
+
+    /// A vCPU, if it exists.
+    pub fn vcpu(&self, id: VcpuId) -> Option<Arc<Vcpu<A>>> {
+        self.vcpus.read().get(id.0 as usize)?.clone()
+    }
+
+    /// All vCPUs that exist.
+    pub fn vcpus(&self) -> Vec<Arc<Vcpu<A>>> {
+        self.vcpus.read().iter().flatten().cloned().collect()
+    }
+
+    /// Makes vCPU `id`, down until something starts it.
+    ///
+    /// Errors: [`Error::Inval`] beyond the domain's maximum; [`Error::Exist`]; [`Error::NoMem`].
+    pub fn add_vcpu(self: &Arc<Self>, hv: &Hypervisor<A>, id: VcpuId) -> Result<Arc<Vcpu<A>>> {
+        if self.vcpu(id).is_some() {
+            return Err(Error::Exist);
+        }
+        let vcpu = Vcpu::new(hv, self.clone(), id)?;
+        match self.vcpus.write().get_mut(id.0 as usize) {
+            Some(place) => *place = Some(vcpu.clone()),
+            None => return Err(Error::Inval),
+        }
+        Ok(vcpu)
+    }
+
+    /// Frames of its own memory that it has.
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Frames that it may have.
+    pub fn max_pages(&self) -> u64 {
+        self.max_pages.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many frames it may have; it may have more at the moment.
+    pub fn set_max_pages(&self, pages: u64) {
+        self.max_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// Accounts for `count` frames that it is about to get.
+    ///
+    /// Errors: [`Error::NoMem`] beyond its maximum.
+    pub fn charge_pages(&self, count: u64) -> Result<()> {
+        let max = self.max_pages();
+        self.pages
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| p.checked_add(count).filter(|n| *n <= max))
+            .map_or(Err(Error::NoMem), |_| Ok(()))
+    }
+
+    /// Accounts for `count` frames that it lost.
+    pub fn uncharge_pages(&self, count: u64) {
+        self.pages.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Whether none of its vCPUs may run: paused, shut down or dying.
+    pub fn stopped(&self) -> bool {
+        self.pauses.load(Ordering::Acquire) > 0
+    }
+
+    /// Stops all vCPUs, without waiting for those that run right now; counted.
+    pub fn pause_nosync(&self, hv: &Hypervisor<A>) {
+        self.pauses.fetch_add(1, Ordering::AcqRel);
+        for vcpu in self.vcpus() {
+            vcpu.update(hv);
+        }
+    }
+
+    /// Undoes one [`Domain::pause_nosync`].
+    pub fn unpause(&self, hv: &Hypervisor<A>) {
+        self.pauses.fetch_sub(1, Ordering::AcqRel);
+        for vcpu in self.vcpus() {
+            vcpu.update(hv);
+        }
+    }
+
+    /// Where it stands in its life.
+    pub fn dying(&self) -> Dying {
+        match self.dying.load(Ordering::Acquire) {
+            0 => Dying::Alive,
+            1 => Dying::Dying,
+            _ => Dying::Dead,
+        }
+    }
+
+    /// Why it shut down, if it did.
+    pub fn shutdown_code(&self) -> Option<ShutdownReason> {
+        let life = self.lifecycle.lock();
+        if life.shutting_down { life.shutdown_code } else { None }
+    }
+
+    /// Records the code that a later crash will report (`SCHEDOP_shutdown_code`).
+    pub fn set_shutdown_code(&self, code: ShutdownReason) {
+        self.lifecycle.lock().shutdown_code = Some(code);
+    }
+
+    /// Shuts the domain down: its vCPUs stop for good. The hardware domain takes the machine with it. A second
+    /// call changes nothing.
+    pub fn shutdown(&self, hv: &Hypervisor<A>, code: ShutdownReason) {
+        {
+            let mut life = self.lifecycle.lock();
+            if life.shutting_down {
+                return;
+            }
+            life.shutting_down = true;
+            life.shutdown_code.get_or_insert(code);
+        }
+        self.pause_nosync(hv);
+        if self.config.hardware {
+            hv.hardware_domain_shutdown(code);
+        }
+    }
+
+    /// Ends a domain that did something no correct guest does: says why on the console and shuts it down.
+    pub fn crash(&self, hv: &Hypervisor<A>, why: core::fmt::Arguments<'_>) {
+        if !self.crashed.swap(true, Ordering::AcqRel) {
+            log::error!("d{} crashed: {why}", self.id());
+            self.shutdown(hv, xen_abi::sched::ShutdownReason::CRASH);
+        }
+    }
+
+    /// Makes (`id` 0), re-arms, or with `seconds` 0 ends a watchdog; returns the number of a new one.
+    ///
+    /// Errors: [`Error::Inval`] for a watchdog that is not there; [`Error::NoSpc`] when all are taken.
+    pub fn watchdog(self: &Arc<Self>, hv: &Hypervisor<A>, id: u32, seconds: u32) -> Result<u32> {
+        let mut dogs = self.watchdogs.lock();
+        let index = match id.checked_sub(1) {
+            None if seconds == 0 => return Err(Error::Inval),
+            None => dogs.iter().position(Option::is_none).ok_or(Error::NoSpc)?,
+            Some(index) => index as usize,
+        };
+        let dog = dogs.get_mut(index).ok_or(Error::Inval)?;
+        if id == 0 {
+            *dog = Some(hv.timers.allocate()?);
+        }
+        let handle = dog.as_ref().ok_or(Error::Inval)?;
+        if seconds == 0 {
+            hv.timers.cancel(handle);
+            *dog = None;
+            return Ok(0);
+        }
+        let deadline = hv.arch.now().after(u64::from(seconds) * 1_000_000_000);
+        hv.arm_timer(handle, deadline, crate::TimerEvent::Watchdog(self.clone()));
+        Ok(if id == 0 { index as u32 + 1 } else { 0 })
+    }
+
+    /// Takes all that the domain holds, in steps: [`Error::Restart`] asks to be called again. At the end it is
+    /// [`Dying::Dead`], with no vCPU, channel, grant or memory; the caller takes it out of the table.
+    ///
+    /// Errors: [`Error::Restart`]; [`Error::Busy`] while one of its vCPUs is still on a CPU.
+    pub fn kill(&self, hv: &Hypervisor<A>) -> Result<()> {
+        let life = &self.dying;
+        if life.compare_exchange(0, Dying::Dying as u32, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.pause_nosync(hv);
+        }
+        for vcpu in self.vcpus() {
+            vcpu.retire(hv)?;
+        }
+        for dog in self.watchdogs.lock().iter_mut() {
+            if let Some(handle) = dog.take() {
+                hv.timers.cancel(&handle);
+            }
+        }
+        self.evtchn.destroy(hv, self)?;
+        self.grants.destroy(hv, self)?;
+        loop {
+            let (done, dropped) = self.p2m.relinquish(KILL_STRIDE);
+            self.uncharge_pages(dropped.ram);
+            if done {
+                break;
+            }
+            if hv.should_yield() {
+                return Err(Error::Restart);
+            }
+        }
+        // The vCPUs refer to the domain, which could not be freed else.
+        self.vcpus.write().iter_mut().for_each(|v| *v = None);
+        life.store(Dying::Dead as u32, Ordering::Release);
+        Ok(())
+    }
+}
