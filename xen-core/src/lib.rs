@@ -15,6 +15,7 @@ mod error;
 pub mod evtchn;
 pub mod grant;
 mod guest;
+mod heap;
 mod hypervisor;
 mod keys;
 pub mod mem;

@@ -18,8 +18,12 @@ pub struct CpuInterface {
 
 impl CpuInterface {
     /// Lets everything through: for decisions that must not miss an interrupt when the registers are not at hand.
-    pub const OPEN: Self =
-        Self { priority_mask: 0xff, running: 0xff, enabled: [true; 2], group_mask: [PRIORITY_MASK; 2] };
+    pub const OPEN: Self = Self {
+        priority_mask: 0xff,
+        running: 0xff,
+        enabled: [true; 2],
+        group_mask: [PRIORITY_MASK; 2],
+    };
 
     /// Decodes GICH_VMCR and GICH_APR, or ICH_VMCR_EL2 and the active-priorities registers (group 0's, then as many
     /// of group 1).
@@ -33,7 +37,11 @@ impl CpuInterface {
         let common = vmcr >> 4 & 1 != 0;
         // The binary point of group 0 counts from bit 1, that of group 1 from bit 0.
         let mask0 = (0xff_u32 << (binary_point[0] + 1)) as u8;
-        let mask1 = if common { mask0 } else { (0xff_u32 << binary_point[1]) as u8 };
+        let mask1 = if common {
+            mask0
+        } else {
+            (0xff_u32 << binary_point[1]) as u8
+        };
         Self {
             priority_mask,
             running: running(version, aprs),
@@ -46,7 +54,11 @@ impl CpuInterface {
     pub const fn accepts(&self, priority: u8, group1: bool) -> bool {
         let [mask0, mask1] = self.group_mask;
         let [enabled0, enabled1] = self.enabled;
-        let (mask, enabled) = if group1 { (mask1, enabled1) } else { (mask0, enabled0) };
+        let (mask, enabled) = if group1 {
+            (mask1, enabled1)
+        } else {
+            (mask0, enabled0)
+        };
         enabled && priority < self.priority_mask && priority & mask < self.running
     }
 }
@@ -63,7 +75,10 @@ fn running(version: GicVersion, aprs: &[u32]) -> u8 {
         2 => 4,
         _ => 2,
     };
-    let words = group0.iter().enumerate().map(|(n, &w)| (n, w | group1.get(n).copied().unwrap_or(0)));
+    let words = group0
+        .iter()
+        .enumerate()
+        .map(|(n, &w)| (n, w | group1.get(n).copied().unwrap_or(0)));
     words
         .filter(|&(_, w)| w != 0)
         .map(|(n, w)| (n as u32 * 32 + w.trailing_zeros()) * step)
@@ -95,13 +110,17 @@ mod tests {
         assert!(!idle.accepts(0xa0, true));
         let closed = CpuInterface::decode(GicVersion::V2, 0x0000_0001, &[0]);
         assert!(!closed.accepts(0, false));
-        assert_eq!(CpuInterface::decode(GicVersion::V2, 0, &[1 << 31 | 1 << 20]).running, 0xa0);
+        assert_eq!(
+            CpuInterface::decode(GicVersion::V2, 0, &[1 << 31 | 1 << 20]).running,
+            0xa0
+        );
     }
 
     #[test]
     fn binary_points_keep_close_priorities_from_preempting() {
         // Binary point 5 of group 1: priorities count in steps of 0x20.
-        let coarse = CpuInterface::decode(GicVersion::V3, 0xf000_0002 | 5 << 18, &[0, 1 << (0xa0 / 8)]);
+        let coarse =
+            CpuInterface::decode(GicVersion::V3, 0xf000_0002 | 5 << 18, &[0, 1 << (0xa0 / 8)]);
         assert!(!coarse.accepts(0xa8, true));
         assert!(coarse.accepts(0x98, true));
         // Common: group 0's, counted from bit 1.

@@ -58,7 +58,10 @@ struct Candidates {
 impl Candidates {
     fn collect(&mut self, set: &IrqSet, vcpu: VcpuId, groups: Groups) {
         for (intid, irq) in set.live() {
-            let pick = Pick { priority: irq.priority, intid };
+            let pick = Pick {
+                priority: irq.priority,
+                intid,
+            };
             let mut more = false;
             if irq.active && irq.owner == vcpu {
                 self.active.offer(pick);
@@ -78,7 +81,8 @@ impl VGic {
     /// Fills `image` with what `vcpu` is to be given at its next entry, using up to `lr_count` list registers.
     ///
     /// Called with interrupts masked after the vCPU's last [`VGic::sync`], by whoever runs it. What becomes
-    /// deliverable after that comes with a kick, which then ends the guest's run at once.
+    /// deliverable after that comes with a kick, which then ends the guest's run at once. An image that is filled has
+    /// to go through sync even if the guest is not entered.
     pub fn flush(&self, vcpu: VcpuId, lr_count: usize, image: &mut LrImage) {
         image.clear();
         let Some(bank) = self.bank(vcpu) else { return };
@@ -96,15 +100,28 @@ impl VGic {
             found.collect(set, vcpu, groups);
         }
         let barrier = found.barrier.unwrap_or(u8::MAX);
-        let pending = found.pending.picks.iter().filter(move |p| p.priority <= barrier);
+        let pending = found
+            .pending
+            .picks
+            .iter()
+            .filter(move |p| p.priority <= barrier);
         let room = lr_count.min(MAX_LRS);
         let first = pending.clone().count().min(1);
         let actives = found.active.picks.len().min(room.saturating_sub(first));
         let pendings = pending.clone().count().min(room.saturating_sub(actives));
 
-        let chosen = found.active.picks.iter().take(actives).chain(pending.take(pendings));
+        let chosen = found
+            .active
+            .picks
+            .iter()
+            .take(actives)
+            .chain(pending.take(pendings));
         for pick in chosen {
-            let set = if pick.intid < FIRST_SPI { own.as_deref_mut() } else { spis.as_deref_mut() };
+            let set = if pick.intid < FIRST_SPI {
+                own.as_deref_mut()
+            } else {
+                spis.as_deref_mut()
+            };
             let Some(set) = set else { continue };
             if let Some(irq) = set.get_mut(pick.intid) {
                 let lr = self.hold(irq, pick.intid, vcpu, groups);
@@ -146,15 +163,21 @@ impl VGic {
                 held.latched = core::mem::take(&mut irq.latch);
                 eoi = irq.level_pending();
             }
-        } else if again && irq.edge && irq.latch && !irq.hw_owed && !sourced && irq.target == Some(vcpu) {
+        } else if again
+            && irq.edge
+            && irq.latch
+            && !irq.hw_owed
+            && !sourced
+            && irq.target == Some(vcpu)
+        {
             held.pending = true;
             held.latched = true;
             irq.latch = false;
         } else {
             eoi = again;
         }
-        // A register with a physical interrupt cannot ask for maintenance or be both pending and active. Where that
-        // is needed sync ends the physical one.
+        // A register with a physical interrupt cannot ask for maintenance. Where that is needed sync ends the
+        // physical one.
         if !eoi && core::mem::take(&mut irq.hw_owed) {
             held.pirq = irq.hw;
         }
@@ -164,15 +187,27 @@ impl VGic {
         state.set(LrState::ACTIVE, held.active);
         let source = match held.pirq {
             Some(pirq) => LrSource::Hardware { pirq },
-            None => LrSource::Software { eoi, cpu: held.source },
+            None => LrSource::Software {
+                eoi,
+                cpu: held.source,
+            },
         };
-        ListRegister { virq: intid, priority: irq.priority & PRIORITY_MASK, group1: irq.group1, state, source }
+        ListRegister {
+            virq: intid,
+            priority: irq.priority & PRIORITY_MASK,
+            group1: irq.group1,
+            state,
+            source,
+        }
     }
 
     /// Whether an interrupt waits for `vcpu` that its CPU interface would signal: then it must not block, and if it
-    /// blocks it has to be woken. Meaningful between sync and flush; costs no lock if nothing at all waits.
+    /// blocks it has to be woken. Instances in the vCPU's list registers do not count, so they go through sync first.
+    /// Takes no lock if nothing at all waits.
     pub fn has_pending(&self, vcpu: VcpuId, interface: &CpuInterface) -> bool {
-        let Some(bank) = self.bank(vcpu) else { return false };
+        let Some(bank) = self.bank(vcpu) else {
+            return false;
+        };
         let flags = bank.dirty.load(Ordering::Acquire);
         let groups = self.groups();
         let any = |set: &IrqSet| {
@@ -180,6 +215,7 @@ impl VGic {
                 irq.deliverable(groups) == Some(vcpu) && interface.accepts(irq.priority, irq.group1)
             })
         };
-        flags & OWN != 0 && any(&bank.irqs.lock()) || flags & SPIS != 0 && any(&self.spis.lock())
+        let own = flags & OWN != 0 && any(&bank.irqs.lock());
+        own || flags & SPIS != 0 && any(&self.spis.lock())
     }
 }

@@ -42,7 +42,11 @@ impl Default for LrImage {
 impl LrImage {
     /// Nothing to deliver.
     pub const fn new() -> Self {
-        Self { lrs: [FREE; MAX_LRS], used: 0, hcr: 0 }
+        Self {
+            lrs: [FREE; MAX_LRS],
+            used: 0,
+            hcr: 0,
+        }
     }
 
     /// The list registers in use, from number 0 on.
@@ -69,7 +73,9 @@ impl LrImage {
 
     /// Takes one more in; `false` if all are in use.
     pub(super) fn push(&mut self, lr: ListRegister) -> bool {
-        let Some(slot) = self.lrs.get_mut(self.used) else { return false };
+        let Some(slot) = self.lrs.get_mut(self.used) else {
+            return false;
+        };
         *slot = lr;
         self.used += 1;
         true
@@ -81,6 +87,7 @@ impl LrImage {
     }
 
     pub(super) fn set_maintenance(&mut self, no_pending: bool, not_present: bool) {
-        self.hcr = if no_pending { hcr::NPIE } else { 0 } | if not_present { hcr::LRENPIE } else { 0 };
+        self.hcr =
+            if no_pending { hcr::NPIE } else { 0 } | if not_present { hcr::LRENPIE } else { 0 };
     }
 }

@@ -1,8 +1,8 @@
 //! What makes interrupts pending from outside the guest, and the mapping of physical SPIs.
 
+use super::VGic;
 use super::irq::Irq;
 use super::types::{HostIrqs, VcpuSet};
-use super::VGic;
 use crate::decode::SgiReg;
 use crate::host::gic::{FIRST_SPI, SGIS};
 use core::sync::atomic::Ordering;
@@ -55,7 +55,9 @@ impl VGic {
             return Err(Error::Inval);
         }
         let mut kicks = VcpuSet::EMPTY;
-        self.on_irq(vcpu, intid, |set| self.change(set, intid, &mut kicks, |irq| irq.latch = true))?;
+        self.on_irq(vcpu, intid, |set| {
+            self.change(set, intid, &mut kicks, |irq| irq.latch = true)
+        })?;
         Ok(kicks)
     }
 
@@ -126,7 +128,9 @@ impl VGic {
         let mut kicks = VcpuSet::EMPTY;
         let mut set = self.spis.lock();
         for intid in FIRST_SPI..self.end() {
-            let Some(irq) = set.get_mut(intid) else { continue };
+            let Some(irq) = set.get_mut(intid) else {
+                continue;
+            };
             if unmap(irq, hw)
                 && let Some(held) = irq.held
             {
@@ -163,7 +167,9 @@ impl VGic {
     #[cfg(feature = "gicv2")]
     pub(super) fn sgir(&self, from: VcpuId, value: u32) -> VcpuSet {
         let (id, targets) = super::v2::sgir(value, from, self.config.vcpus);
-        self.for_each_own(targets, id, |irq| irq.sources |= VcpuSet::one(from).bits() as u8)
+        self.for_each_own(targets, id, |irq| {
+            irq.sources |= VcpuSet::one(from).bits() as u8
+        })
     }
 
     /// Changes interrupt `intid` of each of several vCPUs, one lock at a time.

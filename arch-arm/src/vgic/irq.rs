@@ -227,7 +227,8 @@ impl IrqSet {
         let mut irqs = Vec::new();
         let mut live = Vec::new();
         irqs.try_reserve_exact(count).map_err(|_| Error::NoMem)?;
-        live.try_reserve_exact(count.div_ceil(32)).map_err(|_| Error::NoMem)?;
+        live.try_reserve_exact(count.div_ceil(32))
+            .map_err(|_| Error::NoMem)?;
         irqs.extend((first..end).map(each));
         live.resize(count.div_ceil(32), 0);
         Ok(Self { first, irqs, live })
@@ -248,7 +249,9 @@ impl IrqSet {
 
     /// Brings the live bit of `intid` up to date; to be called after every change of that interrupt.
     pub(super) fn refresh(&mut self, intid: u32) {
-        let Some(index) = self.index(intid) else { return };
+        let Some(index) = self.index(intid) else {
+            return;
+        };
         let (Some(irq), Some(word)) = (self.irqs.get(index), self.live.get_mut(index / 32)) else {
             return;
         };
@@ -262,11 +265,16 @@ impl IrqSet {
 
     /// The live interrupts in ascending order.
     pub(super) fn live(&self) -> impl Iterator<Item = (u32, &Irq)> {
-        self.live.iter().zip(self.irqs.chunks(32)).zip((self.first..).step_by(32)).flat_map(
-            |((&word, irqs), first)| {
-                irqs.iter().zip(first..).filter(move |&(_, n)| word >> (n - first) & 1 != 0).map(|(irq, n)| (n, irq))
-            },
-        )
+        self.live
+            .iter()
+            .zip(self.irqs.chunks(32))
+            .zip((self.first..).step_by(32))
+            .flat_map(|((&word, irqs), first)| {
+                irqs.iter()
+                    .zip(first..)
+                    .filter(move |&(_, n)| word >> (n - first) & 1 != 0)
+                    .map(|(irq, n)| (n, irq))
+            })
     }
 
     /// Every interrupt.

@@ -22,7 +22,13 @@ impl VGic {
     ///
     /// # Errors
     /// A [`Fault`] stands for an external abort.
-    pub fn mmio_read(&self, vcpu: VcpuId, region: Region, offset: u64, size: AccessSize) -> Result<u64, Fault> {
+    pub fn mmio_read(
+        &self,
+        vcpu: VcpuId,
+        region: Region,
+        offset: u64,
+        size: AccessSize,
+    ) -> Result<u64, Fault> {
         let owner = self.owner_of(vcpu, region)?;
         let reg = decode(self.config.version, region, offset, size)?;
         let bytes = size.bytes() as u32;
@@ -40,19 +46,31 @@ impl VGic {
                     Bits::SetActive | Bits::ClearActive => irq.shown_active(),
                 })
             }),
-            Reg::Priority { first } => self.read_fields(owner, first, bytes, 8, |_, irq| irq.priority.into()),
-            Reg::Trigger { first } => self.read_fields(owner, first, 16, 2, |_, irq| u64::from(irq.edge) << 1),
+            Reg::Priority { first } => {
+                self.read_fields(owner, first, bytes, 8, |_, irq| irq.priority.into())
+            }
+            Reg::Trigger { first } => {
+                self.read_fields(owner, first, 16, 2, |_, irq| u64::from(irq.edge) << 1)
+            }
             // Those of SGIs and PPIs say which CPU interface is the reader's.
             Reg::Targets { first } => self.read_fields(owner, first, bytes, 8, |intid, irq| {
-                if intid < FIRST_SPI { VcpuSet::one(owner).bits() as u64 & 0xff } else { irq.route }
+                if intid < FIRST_SPI {
+                    VcpuSet::one(owner).bits() as u64 & 0xff
+                } else {
+                    irq.route
+                }
             }),
             Reg::Sources { first, .. } => {
                 self.read_fields(owner, first, bytes, 8, |_, irq| irq.shown_sources().into())
             }
-            Reg::Route { intid, part } => part.read(self.read_fields(owner, intid, 1, 64, |_, irq| irq.route)),
+            Reg::Route { intid, part } => {
+                part.read(self.read_fields(owner, intid, 1, 64, |_, irq| irq.route))
+            }
             Reg::RedistType { part } => part.read(self.redist_type(owner)),
             Reg::Waker => match self.bank(owner) {
-                Some(bank) if bank.asleep.load(Ordering::Relaxed) => PROCESSOR_SLEEP | CHILDREN_ASLEEP,
+                Some(bank) if bank.asleep.load(Ordering::Relaxed) => {
+                    PROCESSOR_SLEEP | CHILDREN_ASLEEP
+                }
                 _ => 0,
             },
         })
@@ -77,32 +95,54 @@ impl VGic {
         let bytes = size.bytes() as u32;
         let mut kicks = VcpuSet::EMPTY;
         match reg {
-            Reg::Reserved | Reg::Type | Reg::Implementer | Reg::Peripheral2 | Reg::RedistType { .. } => {}
+            Reg::Reserved
+            | Reg::Type
+            | Reg::Implementer
+            | Reg::Peripheral2
+            | Reg::RedistType { .. } => {}
             Reg::Control => self.set_groups(value as u8 & Groups::ALL, &mut kicks),
-            Reg::Bits { what, first } => self.write_fields(owner, first, 32, 1, value, &mut kicks, |intid, irq, bit| {
-                self.write_bit(what, intid, irq, bit != 0, owner, hw);
-            }),
+            Reg::Bits { what, first } => {
+                self.write_fields(owner, first, 32, 1, value, &mut kicks, |intid, irq, bit| {
+                    self.write_bit(what, intid, irq, bit != 0, owner, hw);
+                })
+            }
             Reg::Priority { first } => {
                 self.write_fields(owner, first, bytes, 8, value, &mut kicks, |_, irq, byte| {
                     irq.priority = byte as u8 & PRIORITY_MASK;
                 });
             }
-            Reg::Trigger { first } => self.write_fields(owner, first, 16, 2, value, &mut kicks, |intid, irq, bits| {
-                let edge = bits & 2 != 0;
-                if intid < SGIS || edge == irq.edge {
-                    return;
-                }
-                irq.edge = edge;
-                if let Some(pintid) = irq.hw {
-                    hw.set_trigger(pintid, edge);
-                }
-            }),
-            Reg::Targets { first } => {
-                self.write_fields(owner, first, bytes, 8, value, &mut kicks, |intid, irq, byte| {
-                    if intid >= FIRST_SPI {
-                        self.set_route(irq, self.existing(byte as u8).into(), hw);
+            Reg::Trigger { first } => self.write_fields(
+                owner,
+                first,
+                16,
+                2,
+                value,
+                &mut kicks,
+                |intid, irq, bits| {
+                    let edge = bits & 2 != 0;
+                    if intid < SGIS || edge == irq.edge {
+                        return;
                     }
-                });
+                    irq.edge = edge;
+                    if let Some(pintid) = irq.hw {
+                        hw.set_trigger(pintid, edge);
+                    }
+                },
+            ),
+            Reg::Targets { first } => {
+                self.write_fields(
+                    owner,
+                    first,
+                    bytes,
+                    8,
+                    value,
+                    &mut kicks,
+                    |intid, irq, byte| {
+                        if intid >= FIRST_SPI {
+                            self.set_route(irq, self.existing(byte as u8).into(), hw);
+                        }
+                    },
+                );
             }
             #[cfg(feature = "gicv2")]
             Reg::Generate => kicks = self.sgir(vcpu, value as u32),
@@ -113,12 +153,15 @@ impl VGic {
                     irq.write_sources(self.existing(byte as u8), set);
                 });
             }
-            Reg::Route { intid, part } => self.write_fields(owner, intid, 1, 64, value, &mut kicks, |_, irq, value| {
-                self.set_route(irq, self.route_bits(part.write(irq.route, value)), hw);
-            }),
+            Reg::Route { intid, part } => {
+                self.write_fields(owner, intid, 1, 64, value, &mut kicks, |_, irq, value| {
+                    self.set_route(irq, self.route_bits(part.write(irq.route, value)), hw);
+                })
+            }
             Reg::Waker => {
                 if let Some(bank) = self.bank(owner) {
-                    bank.asleep.store(value & PROCESSOR_SLEEP != 0, Ordering::Relaxed);
+                    bank.asleep
+                        .store(value & PROCESSOR_SLEEP != 0, Ordering::Relaxed);
                 }
             }
         }
@@ -132,10 +175,19 @@ impl VGic {
             Region::Redist(owner) => owner,
         };
         let exists = |v| self.bank(v).is_some();
-        if exists(vcpu) && exists(owner) { Ok(owner) } else { Err(Fault::NoRegion) }
+        if exists(vcpu) && exists(owner) {
+            Ok(owner)
+        } else {
+            Err(Fault::NoRegion)
+        }
     }
 
-    fn with_set<R>(&self, owner: VcpuId, first: u32, f: impl FnOnce(&mut IrqSet) -> R) -> Option<R> {
+    fn with_set<R>(
+        &self,
+        owner: VcpuId,
+        first: u32,
+        f: impl FnOnce(&mut IrqSet) -> R,
+    ) -> Option<R> {
         if first >= FIRST_SPI {
             return Some(f(&mut self.spis.lock()));
         }
@@ -143,16 +195,28 @@ impl VGic {
     }
 
     /// Puts `count` fields of `width` bits together, interrupt `first` lowest. Interrupts that are not there are 0.
-    fn read_fields(&self, owner: VcpuId, first: u32, count: u32, width: u32, f: impl Fn(u32, &Irq) -> u64) -> u64 {
+    fn read_fields(
+        &self,
+        owner: VcpuId,
+        first: u32,
+        count: u32,
+        width: u32,
+        f: impl Fn(u32, &Irq) -> u64,
+    ) -> u64 {
         self.with_set(owner, first, |set| {
             let present = (0..count).filter_map(|n| set.get(first + n).map(|irq| (n, irq)));
-            present.fold(0, |value, (n, irq)| value | f(first + n, irq) << (n * width))
+            present.fold(0, |value, (n, irq)| {
+                value | f(first + n, irq) << (n * width)
+            })
         })
         .unwrap_or(0)
     }
 
     /// The reverse of [`VGic::read_fields`].
-    #[expect(clippy::too_many_arguments, reason = "where, how the fields lie, what is written, what comes of it")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where, how the fields lie, what is written, what comes of it"
+    )]
     fn write_fields(
         &self,
         owner: VcpuId,
@@ -172,7 +236,15 @@ impl VGic {
         });
     }
 
-    fn write_bit(&self, what: Bits, intid: u32, irq: &mut Irq, bit: bool, by: VcpuId, hw: &impl HostIrqs) {
+    fn write_bit(
+        &self,
+        what: Bits,
+        intid: u32,
+        irq: &mut Irq,
+        bit: bool,
+        by: VcpuId,
+        hw: &impl HostIrqs,
+    ) {
         // SGIs of a GICv2 are made pending by their sources only.
         let sourced = intid < SGIS && !self.is_v3();
         match what {

@@ -6,11 +6,17 @@
 //! ICV registers) themselves.
 //!
 //! # Around the guest
-//! Before each entry [`VGic::flush`] fills an [`LrImage`], which the caller writes to the list registers. After each
-//! exit the caller reads those back into the image, and before anything else [`VGic::sync`] takes the instances out
-//! of it. So outside the guest the model knows all, an image holds nothing, and vCPUs move between CPUs freely. A
-//! change made while a vCPU is in the guest names that vCPU in the returned [`VcpuSet`] if its list registers have
-//! to change; the caller forces it through an exit.
+//! Before an entry [`VGic::flush`] fills an [`LrImage`], which the caller writes to the list registers. After an exit
+//! the caller reads those back into the image, and [`VGic::sync`] takes the instances out of it. Then the model knows
+//! all and the image holds nothing.
+//!
+//! An image may stay in the list registers over many exits and entries, as long as [`VGic::is_dirty`] says no and no
+//! maintenance interrupt has come. It has to go through sync first when the vCPU reads or writes a register of the
+//! model, when it is asked whether an interrupt waits for it ([`VGic::has_pending`]), and when it leaves its CPU: so
+//! vCPUs move freely. EOIcount is to be cleared as it is handed to sync, since each count ends one interrupt.
+//!
+//! A change made while a vCPU's image holds instances names that vCPU in the returned [`VcpuSet`] if its list registers
+//! have to change; the caller forces it through an exit, sync and flush.
 //!
 //! # Locks
 //! One for the SPIs (the distributor's), one per vCPU for its SGIs and PPIs, taken in this order, and never two
@@ -23,7 +29,10 @@
 //! - Of several targets of an SPI the lowest takes it; on a GICv3 with Interrupt_Routing_Mode 1 that is vCPU 0.
 //! - A redistributor that GICR_WAKER puts to sleep says so and still forwards: what would wake its vCPU is the
 //!   interrupt itself.
-#![cfg_attr(not(all(feature = "gicv2", feature = "gicv3")), allow(dead_code, unused_variables))]
+#![cfg_attr(
+    not(all(feature = "gicv2", feature = "gicv3")),
+    allow(dead_code, unused_variables)
+)]
 
 mod cpuif;
 mod deliver;
@@ -156,7 +165,9 @@ impl VGic {
         };
         let boot = VcpuId(0);
         let mut banks = Vec::new();
-        banks.try_reserve_exact(config.vcpus as usize).map_err(|_| Error::NoMem)?;
+        banks
+            .try_reserve_exact(config.vcpus as usize)
+            .map_err(|_| Error::NoMem)?;
         for vcpu in (0..config.vcpus).map(VcpuId) {
             banks.push(Bank {
                 dirty: AtomicU8::new(0),
@@ -165,8 +176,16 @@ impl VGic {
                 irqs: Mutex::new(IrqSet::new(0, FIRST_SPI, |n| Irq::new(n, group1, vcpu, 0))?),
             });
         }
-        let spis = IrqSet::new(FIRST_SPI, lines.min(SPECIAL), |n| Irq::new(n, group1, boot, route))?;
-        Ok(Self { config, lines, groups: AtomicU8::new(0), spis: Mutex::new(spis), banks })
+        let spis = IrqSet::new(FIRST_SPI, lines.min(SPECIAL), |n| {
+            Irq::new(n, group1, boot, route)
+        })?;
+        Ok(Self {
+            config,
+            lines,
+            groups: AtomicU8::new(0),
+            spis: Mutex::new(spis),
+            banks,
+        })
     }
 
     /// The shape it was made with.
@@ -181,7 +200,8 @@ impl VGic {
 
     /// Whether [`VGic::flush`] would find something to do for `vcpu`. Costs no lock.
     pub fn is_dirty(&self, vcpu: VcpuId) -> bool {
-        self.bank(vcpu).is_some_and(|bank| bank.dirty.load(Ordering::Acquire) != 0)
+        self.bank(vcpu)
+            .is_some_and(|bank| bank.dirty.load(Ordering::Acquire) != 0)
     }
 
     fn is_v3(&self) -> bool {

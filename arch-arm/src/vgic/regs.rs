@@ -70,20 +70,37 @@ pub(super) enum Reg {
     Implementer,
     /// The identification register with the architecture revision.
     Peripheral2,
-    Bits { what: Bits, first: u32 },
+    Bits {
+        what: Bits,
+        first: u32,
+    },
     /// A byte per interrupt.
-    Priority { first: u32 },
+    Priority {
+        first: u32,
+    },
     /// GICv2: a byte per interrupt.
-    Targets { first: u32 },
+    Targets {
+        first: u32,
+    },
     /// Two bits per interrupt.
-    Trigger { first: u32 },
+    Trigger {
+        first: u32,
+    },
     /// GICv2: GICD_SGIR.
     Generate,
     /// GICv2: a byte of sources per SGI.
-    Sources { first: u32, set: bool },
+    Sources {
+        first: u32,
+        set: bool,
+    },
     /// GICv3.
-    Route { intid: u32, part: Part },
-    RedistType { part: Part },
+    Route {
+        intid: u32,
+        part: Part,
+    },
+    RedistType {
+        part: Part,
+    },
     Waker,
 }
 
@@ -108,7 +125,12 @@ impl Widths {
 }
 
 /// Finds the register at `offset` of `region`.
-pub(super) fn decode(version: GicVersion, region: Region, offset: u64, size: AccessSize) -> Result<Reg, Fault> {
+pub(super) fn decode(
+    version: GicVersion,
+    region: Region,
+    offset: u64,
+    size: AccessSize,
+) -> Result<Reg, Fault> {
     if !offset.is_multiple_of(size.bytes()) {
         return Err(Fault::Unaligned);
     }
@@ -118,7 +140,11 @@ pub(super) fn decode(version: GicVersion, region: Region, offset: u64, size: Acc
         (GicVersion::V3, Region::Redist(_)) => redist(offset, size),
         (GicVersion::V2, Region::Redist(_)) => return Err(Fault::NoRegion),
     };
-    if widths.allow(size) { Ok(reg) } else { Err(Fault::Size) }
+    if widths.allow(size) {
+        Ok(reg)
+    } else {
+        Err(Fault::Size)
+    }
 }
 
 const RESERVED: (Reg, Widths) = (Reg::Reserved, Widths::Any);
@@ -155,10 +181,27 @@ fn dist_v2(offset: u64) -> (Reg, Widths) {
         0x000 => (Reg::Control, Widths::Word),
         0x004 => (Reg::Type, Widths::Word),
         0x008 => (Reg::Implementer, Widths::Word),
-        0x800..=0xbff => (Reg::Targets { first: (offset - 0x800) as u32 }, Widths::ByteOrWord),
+        0x800..=0xbff => (
+            Reg::Targets {
+                first: (offset - 0x800) as u32,
+            },
+            Widths::ByteOrWord,
+        ),
         0xf00 => (Reg::Generate, Widths::Word),
-        0xf10..=0xf1f => (Reg::Sources { first: (offset - 0xf10) as u32, set: false }, Widths::ByteOrWord),
-        0xf20..=0xf2f => (Reg::Sources { first: (offset - 0xf20) as u32, set: true }, Widths::ByteOrWord),
+        0xf10..=0xf1f => (
+            Reg::Sources {
+                first: (offset - 0xf10) as u32,
+                set: false,
+            },
+            Widths::ByteOrWord,
+        ),
+        0xf20..=0xf2f => (
+            Reg::Sources {
+                first: (offset - 0xf20) as u32,
+                set: true,
+            },
+            Widths::ByteOrWord,
+        ),
         0xfe8 => (Reg::Peripheral2, Widths::Word),
         _ => arrays(offset).map_or(RESERVED, |(reg, widths, _)| (reg, widths)),
     }
@@ -171,7 +214,13 @@ fn dist_v3(offset: u64, size: AccessSize) -> (Reg, Widths) {
         0x0008 => (Reg::Implementer, Widths::Word),
         0x6100..=0x7fdf => {
             let intid = ((offset - 0x6000) / 8) as u32;
-            (Reg::Route { intid, part: Part::new(offset, size) }, Widths::WordOrDouble)
+            (
+                Reg::Route {
+                    intid,
+                    part: Part::new(offset, size),
+                },
+                Widths::WordOrDouble,
+            )
         }
         0xffe8 => (Reg::Peripheral2, Widths::Word),
         // With affinity routing SGIs and PPIs are the redistributors'.
@@ -189,7 +238,12 @@ fn redist(offset: u64, size: AccessSize) -> (Reg, Widths) {
         // GICR_CTLR: everything in it is about LPIs.
         0x0000 => (Reg::Reserved, Widths::Word),
         0x0004 => (Reg::Implementer, Widths::Word),
-        0x0008..=0x000f => (Reg::RedistType { part: Part::new(offset, size) }, Widths::WordOrDouble),
+        0x0008..=0x000f => (
+            Reg::RedistType {
+                part: Part::new(offset, size),
+            },
+            Widths::WordOrDouble,
+        ),
         0x0014 => (Reg::Waker, Widths::Word),
         0xffe8 => (Reg::Peripheral2, Widths::Word),
         SGI_FRAME.. => match arrays(offset - SGI_FRAME) {

@@ -49,7 +49,8 @@ pub(super) fn sgir(value: u64, from: VcpuId, vcpus: u32) -> (u32, VcpuSet) {
         others.remove(from);
         return (id, others);
     }
-    let higher = (value >> 48 & 0xff) << 32 | (value >> 32 & 0xff) << 16 | (value >> 16 & 0xff) << 8;
+    let higher =
+        (value >> 48 & 0xff) << 32 | (value >> 32 & 0xff) << 16 | (value >> 16 & 0xff) << 8;
     // A range other than the first names affinities no vCPU has: the write is ignored, which GICD_TYPER.RSS = 0 allows.
     let base = (value >> 44 & 0xf) * 16;
     let list = value & 0xffff;
@@ -78,9 +79,15 @@ mod tests {
     #[test]
     fn software_interrupts_name_their_targets() {
         let from = VcpuId(17);
-        assert_eq!(sgir(0x0300_8001, from, 128), (3, VcpuSet::from_bits(1 << 15 | 1)));
+        assert_eq!(
+            sgir(0x0300_8001, from, 128),
+            (3, VcpuSet::from_bits(1 << 15 | 1))
+        );
         // Affinity 1 is 1: vCPUs 16 and up.
-        assert_eq!(sgir(0x0f01_0003, from, 17), (15, VcpuSet::from_bits(1 << 16)));
+        assert_eq!(
+            sgir(0x0f01_0003, from, 17),
+            (15, VcpuSet::from_bits(1 << 16))
+        );
         let mut others = VcpuSet::first(20);
         others.remove(from);
         assert_eq!(sgir(1 << 40 | 0x0200_ffff, from, 20), (2, others));

@@ -11,7 +11,11 @@ const PRIORITIES: u32 = 0xa0a0_a0a0;
 /// Each CPU's own part.
 fn bring_up_cpu(m: &mut Machine, vcpu: VcpuId) {
     // The CPU learns its number from the target bytes of its own interrupts.
-    let mask = (0..32).step_by(4).map(|n| m.read32(vcpu, DIST, 0x800 + n)).find(|v| *v != 0).unwrap();
+    let mask = (0..32)
+        .step_by(4)
+        .map(|n| m.read32(vcpu, DIST, 0x800 + n))
+        .find(|v| *v != 0)
+        .unwrap();
     assert_eq!(mask, 0x0101_0101 << vcpu.0);
     m.write32(vcpu, DIST, 0x380, !0);
     m.write32(vcpu, DIST, 0x180, 0xffff_0000);
@@ -51,10 +55,17 @@ fn device_and_timer_interrupts_arrive() {
     m.set_edge(boot, 47, true);
     m.write_bit(boot, 0x100, 47);
     m.write_bit(boot, 0x100, 27);
-    let kicks = m.vgic.pulse(None, 47).unwrap().union(m.vgic.set_line(Some(boot), 27, true).unwrap());
+    let kicks = m
+        .vgic
+        .pulse(None, 47)
+        .unwrap()
+        .union(m.vgic.set_line(Some(boot), 27, true).unwrap());
     m.kick(kicks);
     let timer = m.ack(boot).unwrap();
-    assert_eq!((timer.intid, timer.priority, timer.group1), (27, 0xa0, false));
+    assert_eq!(
+        (timer.intid, timer.priority, timer.group1),
+        (27, 0xa0, false)
+    );
     let kicks = m.vgic.set_line(Some(boot), 27, false).unwrap();
     m.kick(kicks);
     m.eoi(boot).unwrap();

@@ -19,7 +19,10 @@ fn find_redistributor(m: &Machine, vcpu: VcpuId) -> Region {
         assert_eq!(offset, 0);
         let region = Region::Redist(which);
         assert_eq!(m.read32(vcpu, region, 0xffe8) & 0xf0, 0x30);
-        let typer = m.vgic.mmio_read(vcpu, region, 8, AccessSize::Double).unwrap();
+        let typer = m
+            .vgic
+            .mmio_read(vcpu, region, 8, AccessSize::Double)
+            .unwrap();
         if typer >> 32 == own {
             assert_eq!(typer & 0b11, 0, "no LPIs, physical or virtual");
             return region;
@@ -34,7 +37,11 @@ fn bring_up_cpu(m: &mut Machine, vcpu: VcpuId) {
     assert_eq!(region, Region::Redist(vcpu));
     let waker = m.read32(vcpu, region, 0x14);
     m.write32(vcpu, region, 0x14, waker & !0b10);
-    assert_eq!(m.read32(vcpu, region, 0x14) & 0b100, 0, "its children are awake");
+    assert_eq!(
+        m.read32(vcpu, region, 0x14) & 0b100,
+        0,
+        "its children are awake"
+    );
     m.write32(vcpu, region, 0x1_0080, !0);
     m.write32(vcpu, region, 0x1_0380, !0);
     m.write32(vcpu, region, 0x1_0180, !0);
@@ -70,7 +77,13 @@ fn bring_up() -> Machine {
     m.write32(boot, DIST, 0, 0b1_0011);
     assert_eq!(m.read32(boot, DIST, 0), 0x53);
     for spi in 32..lines {
-        m.write(boot, DIST, 0x6000 + u64::from(spi) * 8, AccessSize::Double, 0);
+        m.write(
+            boot,
+            DIST,
+            0x6000 + u64::from(spi) * 8,
+            AccessSize::Double,
+            0,
+        );
     }
     for vcpu in m.vcpus() {
         bring_up_cpu(&mut m, vcpu);
@@ -85,10 +98,17 @@ fn device_and_timer_interrupts_arrive() {
     m.set_edge(boot, 47, true);
     m.write_bit(boot, 0x100, 47);
     m.write_bit(boot, 0x100, 27);
-    let kicks = m.vgic.pulse(None, 47).unwrap().union(m.vgic.set_line(Some(boot), 27, true).unwrap());
+    let kicks = m
+        .vgic
+        .pulse(None, 47)
+        .unwrap()
+        .union(m.vgic.set_line(Some(boot), 27, true).unwrap());
     m.kick(kicks);
     let timer = m.ack(boot).unwrap();
-    assert_eq!((timer.intid, timer.priority, timer.group1), (27, 0xa0, true));
+    assert_eq!(
+        (timer.intid, timer.priority, timer.group1),
+        (27, 0xa0, true)
+    );
     let kicks = m.vgic.set_line(Some(boot), 27, false).unwrap();
     m.kick(kicks);
     m.eoi(boot).unwrap();
@@ -101,7 +121,13 @@ fn device_and_timer_interrupts_arrive() {
 fn interrupts_move_to_another_cpu_and_cpus_call_each_other() {
     let mut m = bring_up();
     let (boot, far) = (VcpuId(0), VcpuId(17));
-    m.write(boot, DIST, 0x6000 + 40 * 8, AccessSize::Double, mpidr_of(far) & 0xff_00ff_ffff);
+    m.write(
+        boot,
+        DIST,
+        0x6000 + 40 * 8,
+        AccessSize::Double,
+        mpidr_of(far) & 0xff_00ff_ffff,
+    );
     m.write_bit(boot, 0x100, 40);
     let kicks = m.vgic.set_line(None, 40, true).unwrap();
     m.kick(kicks);
@@ -111,7 +137,10 @@ fn interrupts_move_to_another_cpu_and_cpus_call_each_other() {
     m.kick(kicks);
     m.eoi(far).unwrap();
     // Affinity 1.1: second of the second cluster; then everybody else.
-    let kicks = m.vgic.sgi1r(boot, 1 << 16 | 3 << 24 | 0b10, SgiReg::Sgi1).unwrap();
+    let kicks = m
+        .vgic
+        .sgi1r(boot, 1 << 16 | 3 << 24 | 0b10, SgiReg::Sgi1)
+        .unwrap();
     m.kick(kicks);
     assert_eq!(m.ack(far).unwrap().intid, 3);
     m.eoi(far).unwrap();

@@ -1,18 +1,17 @@
 //! Single situations of delivery, step by step.
 
-use super::sim::{Asked, Machine, versions};
+use super::sim::{Machine, versions};
 use crate::decode::AccessSize;
 use crate::host::gic::{LrSource, LrState};
-use crate::vgic::{Config, CpuInterface, GicVersion, LrImage, NoHostIrqs, Region, VGic, VcpuSet};
+use crate::vgic::{Config, CpuInterface, GicVersion, LrImage, Region, VGic, VcpuSet};
 use xen_core::{Error, VcpuId};
 
 const V0: VcpuId = VcpuId(0);
 const V1: VcpuId = VcpuId(1);
 const NONE: VcpuSet = VcpuSet::EMPTY;
 const NPIE: u32 = 1 << 3;
-const LRENPIE: u32 = 1 << 2;
 
-fn machines(lr_count: usize) -> impl Iterator<Item = Machine> {
+pub(super) fn machines(lr_count: usize) -> impl Iterator<Item = Machine> {
     versions().into_iter().map(move |version| {
         let mut m = Machine::new(version, 2, lr_count);
         for intid in [20, 40, 41, 42, 43] {
@@ -25,7 +24,7 @@ fn machines(lr_count: usize) -> impl Iterator<Item = Machine> {
     })
 }
 
-fn states(image: &LrImage) -> Vec<(u32, LrState)> {
+pub(super) fn states(image: &LrImage) -> Vec<(u32, LrState)> {
     image.used().iter().map(|lr| (lr.virq, lr.state)).collect()
 }
 
@@ -36,7 +35,10 @@ fn an_input_wakes_its_target_once() {
         assert_eq!(m.vgic.set_line(None, 40, true), Ok(NONE));
         assert_eq!(m.vgic.set_line(Some(V1), 20, true), Ok(VcpuSet::one(V1)));
         assert!(m.vgic.has_pending(V1, &CpuInterface::OPEN));
-        let masked = CpuInterface { priority_mask: 0, ..CpuInterface::OPEN };
+        let masked = CpuInterface {
+            priority_mask: 0,
+            ..CpuInterface::OPEN
+        };
         assert!(!m.vgic.has_pending(V1, &masked));
         assert_eq!(m.vgic.set_line(Some(V1), 20, false), Ok(NONE));
         assert!(!m.vgic.has_pending(V1, &CpuInterface::OPEN));
@@ -46,11 +48,22 @@ fn an_input_wakes_its_target_once() {
 #[test]
 fn inputs_that_are_not_there_are_refused() {
     for m in machines(4) {
-        for (vcpu, intid) in [(Some(V0), 3), (None, 20), (Some(VcpuId(2)), 20), (None, 96), (None, 1023), (None, u32::MAX)] {
+        for (vcpu, intid) in [
+            (Some(V0), 3),
+            (None, 20),
+            (Some(VcpuId(2)), 20),
+            (None, 96),
+            (None, 1023),
+            (None, u32::MAX),
+        ] {
             assert_eq!(m.vgic.set_line(vcpu, intid, true), Err(Error::Inval));
             assert_eq!(m.vgic.pulse(vcpu, intid), Err(Error::Inval));
         }
-        assert_eq!(m.vgic.inject_hw(40), Err(Error::Inval), "nothing physical is behind it");
+        assert_eq!(
+            m.vgic.inject_hw(40),
+            Err(Error::Inval),
+            "nothing physical is behind it"
+        );
         assert_eq!(m.vgic.unmap_hw(40, &m.host), Err(Error::NoEnt));
         assert_eq!(m.vgic.map_hw(20, 50, &m.host), Err(Error::Inval));
     }
@@ -61,12 +74,34 @@ fn shapes_that_are_refused() {
     for version in versions() {
         let most = if version == GicVersion::V2 { 8 } else { 128 };
         for (vcpus, spis) in [(0, 32), (most + 1, 32), (1, 993)] {
-            assert_eq!(VGic::new(Config { version, vcpus, spis }).err(), Some(Error::Inval));
+            assert_eq!(
+                VGic::new(Config {
+                    version,
+                    vcpus,
+                    spis
+                })
+                .err(),
+                Some(Error::Inval)
+            );
         }
-        let largest = VGic::new(Config { version, vcpus: most, spis: 992 }).unwrap();
+        let largest = VGic::new(Config {
+            version,
+            vcpus: most,
+            spis: 992,
+        })
+        .unwrap();
         assert_eq!(largest.end(), 1020);
         assert_eq!(largest.pulse(None, 1020), Err(Error::Inval));
-        assert_eq!(VGic::new(Config { version, vcpus: 1, spis: 33 }).unwrap().end(), 96);
+        assert_eq!(
+            VGic::new(Config {
+                version,
+                vcpus: 1,
+                spis: 33
+            })
+            .unwrap()
+            .end(),
+            96
+        );
     }
 }
 
@@ -74,6 +109,7 @@ fn shapes_that_are_refused() {
 fn without_work_no_lock_is_taken() {
     for mut m in machines(4) {
         m.exit(V0);
+        assert!(!m.vgic.is_dirty(V0));
         let mut image = LrImage::new();
         let _spis = m.vgic.spis.lock();
         let _own = m.vgic.banks[0].irqs.lock();
@@ -90,7 +126,10 @@ fn a_level_that_falls_before_it_is_seen_is_withdrawn() {
     for mut m in machines(4) {
         let _ = m.vgic.set_line(None, 40, true).unwrap();
         m.enter(V0);
-        assert_eq!(m.cpu(V0).lrs[0].source, LrSource::Software { eoi: true, cpu: 0 });
+        assert_eq!(
+            m.cpu(V0).lrs[0].source,
+            LrSource::Software { eoi: true, cpu: 0 }
+        );
         assert_eq!(m.vgic.set_line(None, 40, false), Ok(VcpuSet::one(V0)));
         m.exit(V0);
         assert!(m.cpu(V0).lrs.is_empty());
@@ -108,9 +147,16 @@ fn a_level_that_stays_comes_again_at_its_end() {
             m.eoi(V0).unwrap();
         }
         assert_eq!(m.ack(V0).unwrap().intid, 40);
-        assert_eq!(m.vgic.set_line(None, 40, false), Ok(VcpuSet::one(V0)), "it need not ask at its end any more");
+        assert_eq!(
+            m.vgic.set_line(None, 40, false),
+            Ok(VcpuSet::one(V0)),
+            "it need not ask at its end any more"
+        );
         m.exit(V0);
-        assert_eq!(m.cpu(V0).lrs[0].source, LrSource::Software { eoi: false, cpu: 0 });
+        assert_eq!(
+            m.cpu(V0).lrs[0].source,
+            LrSource::Software { eoi: false, cpu: 0 }
+        );
         m.eoi(V0).unwrap();
         assert_eq!(m.ack(V0), None);
     }
@@ -121,7 +167,10 @@ fn a_message_on_a_level_sensitive_interrupt_comes_once_and_costs_one_exit() {
     for mut m in machines(4) {
         assert_eq!(m.vgic.pulse(Some(V0), 20), Ok(VcpuSet::one(V0)));
         m.exit(V0);
-        assert_eq!(m.cpu(V0).lrs[0].source, LrSource::Software { eoi: false, cpu: 0 });
+        assert_eq!(
+            m.cpu(V0).lrs[0].source,
+            LrSource::Software { eoi: false, cpu: 0 }
+        );
         m.exit(V0);
         assert_eq!(m.ack(V0).unwrap().intid, 20);
         m.eoi(V0).unwrap();
@@ -135,7 +184,9 @@ fn disabling_what_another_vcpu_holds_takes_it_back() {
     for mut m in machines(4) {
         let _ = m.vgic.pulse(None, 40).unwrap();
         m.enter(V0);
-        let kicks = m.vgic.mmio_write(V1, Region::Dist, 0x184, AccessSize::Word, 1 << 8, &m.host);
+        let kicks = m
+            .vgic
+            .mmio_write(V1, Region::Dist, 0x184, AccessSize::Word, 1 << 8, &m.host);
         assert_eq!(kicks, Ok(VcpuSet::one(V0)));
         m.exit(V0);
         assert!(m.cpu(V0).lrs.is_empty());
@@ -175,9 +226,14 @@ fn more_than_fits_comes_in_the_order_of_priority() {
             m.set_priority(V0, intid, priority);
             let _ = m.vgic.pulse(None, intid).unwrap();
         }
+        m.leave(V0);
         let mut image = LrImage::new();
         m.vgic.flush(V0, 2, &mut image);
-        assert_eq!(states(&image), [(43, LrState::PENDING), (41, LrState::PENDING)]);
+        assert!(m.vgic.is_dirty(V0), "there is more");
+        assert_eq!(
+            states(&image),
+            [(43, LrState::PENDING), (41, LrState::PENDING)]
+        );
         assert_eq!(image.hcr(), NPIE);
         let _ = m.vgic.sync(V0, &mut image, 0, &m.host);
         m.enter(V0);
@@ -185,111 +241,6 @@ fn more_than_fits_comes_in_the_order_of_priority() {
             assert_eq!(m.ack(V0).unwrap().intid, intid);
             m.eoi(V0).unwrap();
         }
-    }
-}
-
-#[test]
-fn a_handler_that_found_no_room_ends_by_the_count() {
-    for mut m in machines(1) {
-        m.vgic.map_hw(41, 141, &m.host).unwrap();
-        m.set_priority(V0, 41, 0x80);
-        assert!(m.host.take(141));
-        let _ = m.vgic.inject_hw(41).unwrap();
-        m.exit(V0);
-        assert_eq!(m.ack(V0).unwrap().intid, 41);
-        // More urgent: it gets the only register.
-        let _ = m.vgic.pulse(None, 40).unwrap();
-        m.leave(V0);
-        let mut image = LrImage::new();
-        m.vgic.flush(V0, 1, &mut image);
-        assert_eq!((states(&image), image.hcr()), (vec![(40, LrState::PENDING)], LRENPIE));
-        let _ = m.vgic.sync(V0, &mut image, 0, &m.host);
-        m.enter(V0);
-        m.host.asked.borrow_mut().clear();
-        assert_eq!(m.ack(V0).unwrap().intid, 40);
-        m.eoi(V0).unwrap();
-        assert!(m.read_bit(V0, 0x300, 41));
-        // Not in a register, so neither is the physical interrupt's number.
-        let mut image = LrImage::new();
-        m.leave(V0);
-        let _ = m.vgic.pulse(None, 40).unwrap();
-        m.vgic.flush(V0, 1, &mut image);
-        let _ = m.vgic.sync(V0, &mut image, 1, &m.host);
-        assert_eq!(*m.host.asked.borrow(), [Asked::Deactivate(141)]);
-        assert!(!m.read_bit(V0, 0x300, 41));
-    }
-}
-
-#[test]
-fn a_physical_interrupt_belongs_to_its_list_register_until_it_is_handled() {
-    for mut m in machines(4) {
-        m.vgic.map_hw(41, 141, &m.host).unwrap();
-        assert_eq!(m.vgic.map_hw(41, 142, &m.host), Err(Error::Busy));
-        let order = [Asked::Trigger(141, false), Asked::Target(141, V0), Asked::Enable(141)];
-        assert_eq!(*m.host.asked.borrow(), order);
-        m.host.asked.borrow_mut().clear();
-        assert!(m.host.take(141));
-        assert_eq!(m.vgic.inject_hw(41), Ok(VcpuSet::one(V0)));
-        for _ in 0..3 {
-            m.exit(V0);
-            assert_eq!(m.cpu(V0).lrs[0].source, LrSource::Hardware { pirq: 141 });
-        }
-        m.ack(V0).unwrap();
-        m.exit(V0);
-        assert_eq!(m.cpu(V0).lrs[0].state, LrState::ACTIVE);
-        assert_eq!(m.cpu(V0).lrs[0].source, LrSource::Hardware { pirq: 141 });
-        m.eoi(V0).unwrap();
-        // The device fires again before the model has heard of the end.
-        assert!(m.host.take(141));
-        let _ = m.vgic.inject_hw(41).unwrap();
-        m.exit(V0);
-        assert_eq!(m.cpu(V0).lrs[0].source, LrSource::Hardware { pirq: 141 });
-        m.ack(V0).unwrap();
-        m.eoi(V0).unwrap();
-        assert!(m.host.asked.borrow().is_empty(), "the guest's own ends were enough");
-        assert!(m.host.active.borrow().is_empty());
-    }
-}
-
-#[test]
-fn a_physical_interrupt_follows_the_virtual_one() {
-    for mut m in machines(4) {
-        m.vgic.map_hw(41, 141, &m.host).unwrap();
-        m.host.asked.borrow_mut().clear();
-        m.write_bit(V1, 0x180, 41);
-        m.write_bit(V1, 0x180, 41);
-        m.set_edge(V1, 41, true);
-        m.set_target(V1, 41, V1);
-        m.write_bit(V1, 0x100, 41);
-        let order = [Asked::Disable(141), Asked::Trigger(141, true), Asked::Target(141, V1), Asked::Enable(141)];
-        assert_eq!(*m.host.asked.borrow(), order);
-        // Cleared by the guest: nobody would end it any more.
-        assert!(m.host.take(141));
-        let _ = m.vgic.inject_hw(41).unwrap();
-        m.write_bit(V0, 0x280, 41);
-        assert_eq!(m.host.asked.borrow().last(), Some(&Asked::Deactivate(141)));
-        assert!(!m.read_bit(V0, 0x200, 41));
-    }
-}
-
-#[test]
-fn a_domain_that_goes_leaves_nothing_active() {
-    for mut m in machines(4) {
-        for intid in [40, 41, 42] {
-            m.vgic.map_hw(intid, intid + 100, &m.host).unwrap();
-        }
-        for intid in [40, 41] {
-            assert!(m.host.take(intid + 100));
-            let _ = m.vgic.inject_hw(intid).unwrap();
-            m.enter(V0);
-        }
-        // 40 was put into a register that was never read back; 41 waits, or the other way round.
-        m.kicked = m.vgic.unmap_all_hw(&m.host);
-        m.deliver_kicks();
-        m.exit(V0);
-        assert!(m.host.active.borrow().is_empty());
-        assert_eq!(m.vgic.inject_hw(40), Err(Error::Inval));
-        assert!(m.cpu(V0).lrs.iter().all(|lr| matches!(lr.source, LrSource::Software { .. })));
     }
 }
 
@@ -302,7 +253,11 @@ fn the_guest_may_set_and_clear_the_active_state() {
         assert!(m.read_bit(V1, 0x300, 40) && m.kicked.contains(V0));
         m.exit(V0);
         assert!(m.cpu(V0).lrs[0].state.contains(LrState::ACTIVE));
-        assert_eq!(m.ack(V0), None, "it is being handled, as far as the controller knows");
+        assert_eq!(
+            m.ack(V0),
+            None,
+            "it is being handled, as far as the controller knows"
+        );
         m.write_bit(V1, 0x380, 40);
         assert!(!m.read_bit(V1, 0x300, 40));
         m.exit(V0);
@@ -316,11 +271,15 @@ fn nothing_comes_from_a_group_that_is_not_forwarded() {
         m.write32(V0, Region::Dist, 0, 0);
         assert_eq!(m.vgic.pulse(None, 40), Ok(NONE));
         assert!(!m.vgic.has_pending(V0, &CpuInterface::OPEN));
-        let kicks = m.vgic.mmio_write(V1, Region::Dist, 0, AccessSize::Word, 3, &m.host);
+        let kicks = m
+            .vgic
+            .mmio_write(V1, Region::Dist, 0, AccessSize::Word, 3, &m.host);
         assert_eq!(kicks, Ok(VcpuSet::one(V0)));
         m.exit(V0);
         assert_eq!(m.cpu(V0).lrs.len(), 1);
-        let kicks = m.vgic.mmio_write(V1, Region::Dist, 0, AccessSize::Word, 0, &m.host);
+        let kicks = m
+            .vgic
+            .mmio_write(V1, Region::Dist, 0, AccessSize::Word, 0, &m.host);
         assert_eq!(kicks, Ok(VcpuSet::one(V0)));
         m.exit(V0);
         assert!(m.cpu(V0).lrs.is_empty());
@@ -330,8 +289,23 @@ fn nothing_comes_from_a_group_that_is_not_forwarded() {
 #[cfg(feature = "gicv2")]
 #[test]
 fn requests_of_several_vcpus_come_one_by_one_and_are_not_overtaken() {
-    let vgic = VGic::new(Config { version: GicVersion::V2, vcpus: 3, spis: 32 }).unwrap();
-    let write = |vcpu, offset, value| vgic.mmio_write(vcpu, Region::Dist, offset, AccessSize::Word, value, &NoHostIrqs);
+    use crate::vgic::NoHostIrqs;
+    let vgic = VGic::new(Config {
+        version: GicVersion::V2,
+        vcpus: 3,
+        spis: 32,
+    })
+    .unwrap();
+    let write = |vcpu, offset, value| {
+        vgic.mmio_write(
+            vcpu,
+            Region::Dist,
+            offset,
+            AccessSize::Word,
+            value,
+            &NoHostIrqs,
+        )
+    };
     let _ = write(V0, 0, 1).unwrap();
     let _ = write(V0, 0x100, 1 << 20).unwrap();
     // The PPI is less urgent than the SGI.
@@ -344,26 +318,45 @@ fn requests_of_several_vcpus_come_one_by_one_and_are_not_overtaken() {
 
     let mut image = LrImage::new();
     let read_back = |image: &mut LrImage, state| {
-        let lr = crate::host::gic::ListRegister { state, ..image.used()[0] };
+        let lr = crate::host::gic::ListRegister {
+            state,
+            ..image.used()[0]
+        };
         image.read_back(0, lr);
         let _ = vgic.sync(V0, image, 0, &NoHostIrqs);
         vgic.flush(V0, 4, image);
     };
     vgic.flush(V0, 4, &mut image);
     assert_eq!(states(&image), [(3, LrState::PENDING)]);
-    assert_eq!(image.used()[0].source, LrSource::Software { eoi: true, cpu: 1 });
+    assert_eq!(
+        image.used()[0].source,
+        LrSource::Software { eoi: true, cpu: 1 }
+    );
     assert_eq!(image.hcr(), NPIE);
     assert_eq!(sources(3), Ok(0b110));
 
     read_back(&mut image, LrState::ACTIVE);
-    assert_eq!(states(&image), [(3, LrState::ACTIVE)], "the PPI must not come between");
-    assert_eq!(image.used()[0].source, LrSource::Software { eoi: true, cpu: 1 });
+    assert_eq!(
+        states(&image),
+        [(3, LrState::ACTIVE)],
+        "the PPI must not come between"
+    );
+    assert_eq!(
+        image.used()[0].source,
+        LrSource::Software { eoi: true, cpu: 1 }
+    );
     assert_eq!(image.hcr(), 0, "the end is what to wait for");
     assert_eq!(sources(3), Ok(0b100));
 
     read_back(&mut image, LrState::empty());
-    assert_eq!(states(&image), [(3, LrState::PENDING), (20, LrState::PENDING)]);
-    assert_eq!(image.used()[0].source, LrSource::Software { eoi: false, cpu: 2 });
+    assert_eq!(
+        states(&image),
+        [(3, LrState::PENDING), (20, LrState::PENDING)]
+    );
+    assert_eq!(
+        image.used()[0].source,
+        LrSource::Software { eoi: false, cpu: 2 }
+    );
     assert_eq!(image.hcr(), 0);
 }
 
@@ -381,14 +374,27 @@ fn sgi_registers_reach_the_groups_they_may() {
     assert_eq!(m.vgic.sgi1r(V0, all(1), SgiReg::Asgi1), Ok(NONE));
     assert_eq!(m.vgic.sgi1r(V0, all(1), SgiReg::Sgi1), Ok(VcpuSet::one(V1)));
     assert_eq!(m.vgic.sgi1r(V0, all(0), SgiReg::Sgi0), Ok(VcpuSet::one(V1)));
-    assert_eq!(m.vgic.sgi1r(VcpuId(2), all(0), SgiReg::Sgi0), Err(Error::Inval));
+    assert_eq!(
+        m.vgic.sgi1r(VcpuId(2), all(0), SgiReg::Sgi0),
+        Err(Error::Inval)
+    );
     m.exit(V1);
-    assert_eq!(m.cpu(V1).lrs.iter().map(|lr| (lr.virq, lr.group1)).collect::<Vec<_>>(), [(0, false), (1, true)]);
+    assert_eq!(
+        m.cpu(V1)
+            .lrs
+            .iter()
+            .map(|lr| (lr.virq, lr.group1))
+            .collect::<Vec<_>>(),
+        [(0, false), (1, true)]
+    );
 }
 
 #[cfg(feature = "gicv2")]
 #[test]
 fn a_gicv2_has_no_sgi_registers_in_the_cpu() {
     let m = Machine::new(GicVersion::V2, 2, 4);
-    assert_eq!(m.vgic.sgi1r(V0, 1, crate::decode::SgiReg::Sgi1), Err(Error::NoSys));
+    assert_eq!(
+        m.vgic.sgi1r(V0, 1, crate::decode::SgiReg::Sgi1),
+        Err(Error::NoSys)
+    );
 }

@@ -6,5 +6,8 @@ mod boot_v2;
 mod boot_v3;
 mod delivery;
 mod model;
+mod ops;
+mod physical;
 mod registers;
 mod sim;
+mod threads;

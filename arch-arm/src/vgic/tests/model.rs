@@ -1,64 +1,12 @@
 //! Random guests and devices against what the architecture says of each interrupt alone.
 
+use super::ops::{EDGES, INTIDS, Op, PHYSICAL, VCPUS, op};
 use super::sim::{Machine, versions};
 use crate::decode::{AccessSize, SgiReg};
 use crate::vgic::{CpuInterface, GicVersion, Region};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use xen_core::VcpuId;
-
-const VCPUS: u32 = 3;
-/// Of each kind a few, so that they meet: SGIs, PPIs, SPIs; the last two of these are physical.
-const INTIDS: [u32; 9] = [0, 7, 20, 27, 33, 34, 64, 70, 71];
-const PHYSICAL: [u32; 2] = [70, 71];
-/// Besides the SGIs, what starts as edge-triggered.
-const EDGES: [u32; 4] = [27, 34, 64, 71];
-
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    Line { vcpu: VcpuId, intid: u32, level: bool },
-    Pulse { vcpu: VcpuId, intid: u32 },
-    Physical { intid: u32 },
-    Sgi { from: VcpuId, to: u8, id: u32 },
-    Enable { vcpu: VcpuId, intid: u32, on: bool },
-    ClearPending { vcpu: VcpuId, intid: u32 },
-    SetPending { vcpu: VcpuId, intid: u32 },
-    Priority { vcpu: VcpuId, intid: u32, priority: u8 },
-    Group { vcpu: VcpuId, intid: u32, group1: bool },
-    Edge { vcpu: VcpuId, intid: u32, edge: bool },
-    Target { vcpu: VcpuId, intid: u32, to: VcpuId },
-    Control { vcpu: VcpuId, groups: u8 },
-    Ack { vcpu: VcpuId },
-    End { vcpu: VcpuId },
-    Exit { vcpu: VcpuId },
-    Compare,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let vcpu = || (0..VCPUS).prop_map(VcpuId);
-    let from = |first: u32| {
-        let some: Vec<u32> = INTIDS.into_iter().filter(|&n| n >= first).collect();
-        prop::sample::select(some)
-    };
-    prop_oneof![
-        4 => (vcpu(), from(16), any::<bool>()).prop_map(|(vcpu, intid, level)| Op::Line { vcpu, intid, level }),
-        4 => (vcpu(), from(16)).prop_map(|(vcpu, intid)| Op::Pulse { vcpu, intid }),
-        4 => prop::sample::select(PHYSICAL.to_vec()).prop_map(|intid| Op::Physical { intid }),
-        4 => (vcpu(), 0u8..8, prop::sample::select(vec![0u32, 7])).prop_map(|(from, to, id)| Op::Sgi { from, to, id }),
-        1 => (vcpu(), from(0), any::<bool>()).prop_map(|(vcpu, intid, on)| Op::Enable { vcpu, intid, on }),
-        3 => (vcpu(), from(0)).prop_map(|(vcpu, intid)| Op::ClearPending { vcpu, intid }),
-        1 => (vcpu(), from(0)).prop_map(|(vcpu, intid)| Op::SetPending { vcpu, intid }),
-        1 => (vcpu(), from(0), 0u8..4).prop_map(|(vcpu, intid, p)| Op::Priority { vcpu, intid, priority: p << 6 }),
-        2 => (vcpu(), from(0), any::<bool>()).prop_map(|(vcpu, intid, group1)| Op::Group { vcpu, intid, group1 }),
-        1 => (vcpu(), from(16), any::<bool>()).prop_map(|(vcpu, intid, edge)| Op::Edge { vcpu, intid, edge }),
-        3 => (vcpu(), from(32), vcpu()).prop_map(|(vcpu, intid, to)| Op::Target { vcpu, intid, to }),
-        1 => (vcpu(), 0u8..4).prop_map(|(vcpu, groups)| Op::Control { vcpu, groups }),
-        10 => vcpu().prop_map(|vcpu| Op::Ack { vcpu }),
-        8 => vcpu().prop_map(|vcpu| Op::End { vcpu }),
-        2 => vcpu().prop_map(|vcpu| Op::Exit { vcpu }),
-        2 => Just(Op::Compare),
-    ]
-}
 
 /// What the architecture says of one interrupt, with no list registers in sight.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +44,10 @@ impl World {
     fn new(version: GicVersion, lr_count: usize, lazy: bool) -> Self {
         let mut machine = Machine::new(version, VCPUS, lr_count);
         for intid in PHYSICAL {
-            machine.vgic.map_hw(intid, intid + 100, &machine.host).unwrap();
+            machine
+                .vgic
+                .map_hw(intid, intid + 100, &machine.host)
+                .unwrap();
         }
         let mut irqs = BTreeMap::new();
         for vcpu in machine.vcpus() {
@@ -119,7 +70,12 @@ impl World {
             }
         }
         machine.lazy = lazy;
-        Self { machine, version, groups: 3, irqs }
+        Self {
+            machine,
+            version,
+            groups: 3,
+            irqs,
+        }
     }
 
     fn irq(&mut self, vcpu: VcpuId, intid: u32) -> &mut Ref {
@@ -132,7 +88,8 @@ impl World {
 
     fn deliverable(&self, vcpu: VcpuId) -> impl Iterator<Item = (u32, &Ref)> {
         self.irqs.iter().filter_map(move |(&(_, intid), irq)| {
-            let forwarded = self.groups >> irq.group1 as u8 & 1 != 0 && irq.enabled && irq.target == vcpu.0;
+            let forwarded =
+                self.groups >> irq.group1 as u8 & 1 != 0 && irq.enabled && irq.target == vcpu.0;
             (forwarded && irq.pending() && !irq.active).then_some((intid, irq))
         })
     }
@@ -188,7 +145,13 @@ impl World {
             }
             Op::ClearPending { vcpu, intid } => {
                 if sourced(intid) {
-                    m.write(vcpu, Region::Dist, 0xf10 + u64::from(intid), AccessSize::Byte, 0b110);
+                    m.write(
+                        vcpu,
+                        Region::Dist,
+                        0xf10 + u64::from(intid),
+                        AccessSize::Byte,
+                        0b110,
+                    );
                     self.irq(vcpu, intid).sources.retain(|s| *s == 0);
                 } else {
                     m.write_bit(vcpu, 0x280, intid);
@@ -197,26 +160,45 @@ impl World {
             }
             Op::SetPending { vcpu, intid } => {
                 if sourced(intid) {
-                    m.write(vcpu, Region::Dist, 0xf20 + u64::from(intid), AccessSize::Byte, 0b101);
+                    m.write(
+                        vcpu,
+                        Region::Dist,
+                        0xf20 + u64::from(intid),
+                        AccessSize::Byte,
+                        0b101,
+                    );
                     self.irq(vcpu, intid).sources.extend([0, 2]);
                 } else {
                     m.write_bit(vcpu, 0x200, intid);
                     self.irq(vcpu, intid).latch = true;
                 }
             }
-            Op::Priority { vcpu, intid, priority } => {
+            Op::Priority {
+                vcpu,
+                intid,
+                priority,
+            } => {
                 // The guest's handlers would no longer nest by priority.
                 if !self.irqs[&key(vcpu, intid)].active {
                     m.set_priority(vcpu, intid, priority);
                     self.irq(vcpu, intid).priority = priority;
                 }
             }
-            Op::Group { vcpu, intid, group1 } => {
+            Op::Group {
+                vcpu,
+                intid,
+                group1,
+            } => {
                 let (region, frame) = m.home(vcpu, intid);
                 let offset = frame + 0x80 + u64::from(intid / 32 * 4);
                 let old = m.read32(vcpu, region, offset);
                 let bit = 1 << (intid % 32);
-                m.write32(vcpu, region, offset, if group1 { old | bit } else { old & !bit });
+                m.write32(
+                    vcpu,
+                    region,
+                    offset,
+                    if group1 { old | bit } else { old & !bit },
+                );
                 self.irq(vcpu, intid).group1 = group1;
             }
             Op::Edge { vcpu, intid, edge } => {
@@ -235,27 +217,44 @@ impl World {
                 m.exit(vcpu);
                 m.kick(crate::vgic::VcpuSet::EMPTY);
             }
-            Op::Ack { .. } | Op::End { .. } | Op::Compare => unreachable!("not from outside the guest"),
+            Op::Ack { .. } | Op::End { .. } | Op::Compare => {
+                unreachable!("not from outside the guest")
+            }
         }
     }
 
     /// Acknowledges; what comes must be among the most urgent of what the reference has.
     fn ack(&mut self, vcpu: VcpuId) -> bool {
         let running = self.machine.cpu(vcpu).running_priority();
-        let best = self.deliverable(vcpu).map(|(_, irq)| irq.priority).min().filter(|p| *p < running);
+        let best = self
+            .deliverable(vcpu)
+            .map(|(_, irq)| irq.priority)
+            .min()
+            .filter(|p| *p < running);
         let got = self.machine.ack(vcpu);
         let Some(acked) = got else {
-            assert_eq!(best, None, "{vcpu:?} was not given {:?}", self.deliverable(vcpu).collect::<Vec<_>>());
+            assert_eq!(
+                best,
+                None,
+                "{vcpu:?} was not given {:?}",
+                self.deliverable(vcpu).collect::<Vec<_>>()
+            );
             return false;
         };
         assert_eq!(Some(acked.priority), best, "{vcpu:?} got {acked:?}");
-        assert!(self.deliverable(vcpu).any(|(n, _)| n == acked.intid), "{vcpu:?} got {acked:?} out of nowhere");
+        assert!(
+            self.deliverable(vcpu).any(|(n, _)| n == acked.intid),
+            "{vcpu:?} got {acked:?} out of nowhere"
+        );
         let sourced = self.sourced(acked.intid);
         let irq = self.irq(vcpu, acked.intid);
         assert_eq!(acked.group1, irq.group1);
         irq.active = true;
         if sourced {
-            assert!(irq.sources.remove(&acked.source), "SGI {acked:?} from nobody");
+            assert!(
+                irq.sources.remove(&acked.source),
+                "SGI {acked:?} from nobody"
+            );
         } else {
             irq.latch = false;
         }
@@ -263,7 +262,9 @@ impl World {
     }
 
     fn end(&mut self, vcpu: VcpuId) -> bool {
-        let Some(ended) = self.machine.eoi(vcpu) else { return false };
+        let Some(ended) = self.machine.eoi(vcpu) else {
+            return false;
+        };
         let irq = self.irq(vcpu, ended.intid);
         assert!(irq.active);
         irq.active = false;
@@ -283,13 +284,23 @@ impl World {
             assert_eq!(shows(0x200), irq.pending(), "pending of {intid}");
             assert_eq!(shows(0x300), irq.active, "active of {intid}");
             assert_eq!(shows(0x80), irq.group1, "group of {intid}");
-            if PHYSICAL.contains(&intid) && self.machine.host.active.borrow().contains(&(intid + 100)) {
-                assert!(irq.latch || irq.active, "nobody will ever end the physical {intid}");
+            if PHYSICAL.contains(&intid)
+                && self.machine.host.active.borrow().contains(&(intid + 100))
+            {
+                assert!(
+                    irq.latch || irq.active,
+                    "nobody will ever end the physical {intid}"
+                );
             }
         }
         for vcpu in self.machine.vcpus() {
-            let interface = CpuInterface { running: self.machine.cpu(vcpu).running_priority(), ..CpuInterface::OPEN };
-            let expected = self.deliverable(vcpu).any(|(_, irq)| irq.priority < interface.running);
+            let interface = CpuInterface {
+                running: self.machine.cpu(vcpu).running_priority(),
+                ..CpuInterface::OPEN
+            };
+            let expected = self
+                .deliverable(vcpu)
+                .any(|(_, irq)| irq.priority < interface.running);
             assert_eq!(self.machine.vgic.has_pending(vcpu, &interface), expected);
             self.machine.enter(vcpu);
         }
@@ -297,13 +308,28 @@ impl World {
     }
 
     /// Enables all, lowers the inputs, and lets every guest run until nothing comes any more.
-    fn drain(&mut self, mut ack: impl FnMut(&mut Self, VcpuId) -> bool, mut end: impl FnMut(&mut Self, VcpuId) -> bool) {
-        self.apply(Op::Control { vcpu: VcpuId(0), groups: 3 });
+    fn drain(
+        &mut self,
+        mut ack: impl FnMut(&mut Self, VcpuId) -> bool,
+        mut end: impl FnMut(&mut Self, VcpuId) -> bool,
+    ) {
+        self.apply(Op::Control {
+            vcpu: VcpuId(0),
+            groups: 3,
+        });
         for vcpu in self.machine.vcpus() {
             for intid in INTIDS {
-                self.apply(Op::Enable { vcpu, intid, on: true });
+                self.apply(Op::Enable {
+                    vcpu,
+                    intid,
+                    on: true,
+                });
                 if intid >= 16 {
-                    self.apply(Op::Line { vcpu, intid, level: false });
+                    self.apply(Op::Line {
+                        vcpu,
+                        intid,
+                        level: false,
+                    });
                 }
             }
         }
@@ -320,10 +346,19 @@ impl World {
                 self.machine.deliver_kicks();
             }
         }
-        assert!(self.machine.host.active.borrow().is_empty(), "physical interrupts left active");
+        assert!(
+            self.machine.host.active.borrow().is_empty(),
+            "physical interrupts left active"
+        );
         for vcpu in self.machine.vcpus() {
             assert!(!self.machine.vgic.has_pending(vcpu, &CpuInterface::OPEN));
-            assert!(self.machine.cpu(vcpu).lrs.iter().all(|lr| lr.state.is_empty()));
+            assert!(
+                self.machine
+                    .cpu(vcpu)
+                    .lrs
+                    .iter()
+                    .all(|lr| lr.state.is_empty())
+            );
         }
     }
 }

@@ -32,7 +32,10 @@ impl Host {
     }
 
     pub(super) fn end(&self, pintid: u32) {
-        assert!(self.active.borrow_mut().remove(&pintid), "physical interrupt {pintid} ended twice");
+        assert!(
+            self.active.borrow_mut().remove(&pintid),
+            "physical interrupt {pintid} ended twice"
+        );
     }
 }
 
@@ -88,10 +91,20 @@ impl Cpu {
     /// Reading the acknowledge register: the most urgent pending interrupt, if it preempts.
     fn acknowledge(&mut self) -> Option<Acked> {
         let running = self.running_priority();
-        let pending = self.lrs.iter_mut().filter(|lr| lr.state == LrState::PENDING);
-        let lr = pending.min_by_key(|lr| lr.priority).filter(|lr| lr.priority < running)?;
+        let pending = self
+            .lrs
+            .iter_mut()
+            .filter(|lr| lr.state == LrState::PENDING);
+        let lr = pending
+            .min_by_key(|lr| lr.priority)
+            .filter(|lr| lr.priority < running)?;
         lr.state = LrState::ACTIVE;
-        let acked = Acked { intid: lr.virq, source: source_of(lr), priority: lr.priority, group1: lr.group1 };
+        let acked = Acked {
+            intid: lr.virq,
+            source: source_of(lr),
+            priority: lr.priority,
+            group1: lr.group1,
+        };
         self.running.push(acked);
         Some(acked)
     }
@@ -100,7 +113,9 @@ impl Cpu {
     fn end(&mut self, host: &Host) -> Option<Acked> {
         let acked = self.running.pop()?;
         let found = self.lrs.iter_mut().find(|lr| {
-            lr.virq == acked.intid && lr.state.contains(LrState::ACTIVE) && source_of(lr) == acked.source
+            lr.virq == acked.intid
+                && lr.state.contains(LrState::ACTIVE)
+                && source_of(lr) == acked.source
         });
         match found {
             Some(lr) => {
@@ -116,7 +131,9 @@ impl Cpu {
 
     /// The maintenance interrupt is asserted.
     fn maintenance(&self) -> bool {
-        let ended = |lr: &ListRegister| lr.state.is_empty() && matches!(lr.source, LrSource::Software { eoi: true, .. });
+        let ended = |lr: &ListRegister| {
+            lr.state.is_empty() && matches!(lr.source, LrSource::Software { eoi: true, .. })
+        };
         let no_pending = self.image.hcr() & 1 << 3 != 0;
         let not_present = self.image.hcr() & 1 << 2 != 0;
         self.lrs.iter().any(ended)
@@ -139,9 +156,21 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(version: GicVersion, vcpus: u32, lr_count: usize) -> Self {
-        let vgic = VGic::new(Config { version, vcpus, spis: 64 }).unwrap();
+        let vgic = VGic::new(Config {
+            version,
+            vcpus,
+            spis: 64,
+        })
+        .unwrap();
         let cpus = (0..vcpus).map(|_| Cpu::default()).collect();
-        Self { vgic, host: Host::default(), cpus, lr_count, kicked: VcpuSet::EMPTY, lazy: false }
+        Self {
+            vgic,
+            host: Host::default(),
+            cpus,
+            lr_count,
+            kicked: VcpuSet::EMPTY,
+            lazy: false,
+        }
     }
 
     pub(super) fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
@@ -211,9 +240,19 @@ impl Machine {
         self.kick(VcpuSet::EMPTY);
     }
 
-    pub(super) fn write(&mut self, vcpu: VcpuId, region: Region, offset: u64, size: AccessSize, value: u64) {
+    pub(super) fn write(
+        &mut self,
+        vcpu: VcpuId,
+        region: Region,
+        offset: u64,
+        size: AccessSize,
+        value: u64,
+    ) {
         self.leave(vcpu);
-        let kicks = self.vgic.mmio_write(vcpu, region, offset, size, value, &self.host).unwrap();
+        let kicks = self
+            .vgic
+            .mmio_write(vcpu, region, offset, size, value, &self.host)
+            .unwrap();
         self.enter(vcpu);
         self.kick(kicks);
     }
@@ -223,7 +262,9 @@ impl Machine {
     }
 
     pub(super) fn read32(&self, vcpu: VcpuId, region: Region, offset: u64) -> u32 {
-        self.vgic.mmio_read(vcpu, region, offset, AccessSize::Word).unwrap() as u32
+        self.vgic
+            .mmio_read(vcpu, region, offset, AccessSize::Word)
+            .unwrap() as u32
     }
 
     /// Where the registers of `intid` are, with the offset at which its frame starts.
@@ -238,7 +279,12 @@ impl Machine {
     /// Writes the bit of `intid` in the bit array at `base`, as `vcpu`.
     pub(super) fn write_bit(&mut self, vcpu: VcpuId, base: u64, intid: u32) {
         let (region, frame) = self.home(vcpu, intid);
-        self.write32(vcpu, region, frame + base + u64::from(intid / 32 * 4), 1 << (intid % 32));
+        self.write32(
+            vcpu,
+            region,
+            frame + base + u64::from(intid / 32 * 4),
+            1 << (intid % 32),
+        );
     }
 
     pub(super) fn read_bit(&self, vcpu: VcpuId, base: u64, intid: u32) -> bool {
@@ -248,7 +294,13 @@ impl Machine {
 
     pub(super) fn set_priority(&mut self, vcpu: VcpuId, intid: u32, priority: u8) {
         let (region, frame) = self.home(vcpu, intid);
-        self.write(vcpu, region, frame + 0x400 + u64::from(intid), AccessSize::Byte, priority.into());
+        self.write(
+            vcpu,
+            region,
+            frame + 0x400 + u64::from(intid),
+            AccessSize::Byte,
+            priority.into(),
+        );
     }
 
     pub(super) fn set_edge(&mut self, vcpu: VcpuId, intid: u32, edge: bool) {
@@ -256,16 +308,33 @@ impl Machine {
         let offset = frame + 0xc00 + u64::from(intid / 16 * 4);
         let bit = 2 << (intid % 16 * 2);
         let old = self.read32(vcpu, region, offset);
-        self.write32(vcpu, region, offset, if edge { old | bit } else { old & !bit });
+        self.write32(
+            vcpu,
+            region,
+            offset,
+            if edge { old | bit } else { old & !bit },
+        );
     }
 
     pub(super) fn set_target(&mut self, by: VcpuId, spi: u32, vcpu: VcpuId) {
         match self.vgic.config().version {
             GicVersion::V2 => {
-                self.write(by, Region::Dist, 0x800 + u64::from(spi), AccessSize::Byte, 1 << vcpu.0);
+                self.write(
+                    by,
+                    Region::Dist,
+                    0x800 + u64::from(spi),
+                    AccessSize::Byte,
+                    1 << vcpu.0,
+                );
             }
             GicVersion::V3 => {
-                self.write(by, Region::Dist, 0x6000 + u64::from(spi) * 8, AccessSize::Double, vcpu.0.into());
+                self.write(
+                    by,
+                    Region::Dist,
+                    0x6000 + u64::from(spi) * 8,
+                    AccessSize::Double,
+                    vcpu.0.into(),
+                );
             }
         }
     }
@@ -288,7 +357,10 @@ impl Machine {
                     assert_eq!(other, None, "SPI {} is in two vCPUs", lr.virq);
                 }
                 let both = lr.state == LrState::PENDING | LrState::ACTIVE;
-                assert!(!(both && matches!(lr.source, LrSource::Hardware { .. })), "hardware cannot do that");
+                assert!(
+                    !(both && matches!(lr.source, LrSource::Hardware { .. })),
+                    "hardware cannot do that"
+                );
             }
         }
     }
