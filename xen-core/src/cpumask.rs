@@ -182,11 +182,9 @@ impl AtomicCpuMask {
         self.0.get(cpu.0 as usize / WORD_BITS)
     }
 
-    /// Adds a CPU.
-    pub(crate) fn insert(&self, cpu: CpuId) {
-        if let Some(word) = self.word(cpu) {
-            word.fetch_or(bit(cpu), Ordering::SeqCst);
-        }
+    /// Adds a CPU; true for the one caller that did.
+    pub(crate) fn insert(&self, cpu: CpuId) -> bool {
+        self.word(cpu).is_some_and(|word| word.fetch_or(bit(cpu), Ordering::SeqCst) & bit(cpu) == 0)
     }
 
     /// Takes a CPU out; true for the one caller that did.

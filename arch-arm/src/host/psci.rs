@@ -109,6 +109,12 @@ mod calls {
             result as i32
         }
 
+        /// Makes a call of the SMC calling convention that takes one argument and changes nothing of the
+        /// hypervisor's: asking for features, mitigating speculation.
+        pub fn smccc(&self, function: u32, argument: u64) -> i32 {
+            self.call(function, argument, 0, 0)
+        }
+
         /// Version of the interface: major and minor number.
         ///
         /// # Errors

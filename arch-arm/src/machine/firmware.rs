@@ -5,7 +5,7 @@ use xen_core::{GuestPhysAddr, VcpuId};
 
 use super::exits::Trap;
 use crate::decode::{
-    AffinityLevel, AffinityState, PsciCall, PsciError, PsciResult, SmcccCall, Uid, Workaround, mpidr_of, vcpu_of,
+    AffinityLevel, AffinityState, PsciCall, PsciError, PsciResult, SmcccCall, Uid, mpidr_of, vcpu_of,
 };
 
 /// Answers the call in x0 to x3.
@@ -14,8 +14,9 @@ pub(super) fn call(trap: &mut Trap<'_>) {
     let result = match SmcccCall::decode(x0, [x1, x2, x3]) {
         SmcccCall::Version => u64::from(SmcccCall::VERSION),
         SmcccCall::ArchFeatures { function } => features(trap, function),
-        // Only where the CPU needs one is a workaround offered, so nobody has to make this call.
-        SmcccCall::ArchWorkaround { .. } => SmcccCall::NOT_SUPPORTED,
+        SmcccCall::ArchWorkaround { which, argument } => {
+            return trap.hv.arch.firmware_workaround(which, argument);
+        }
         SmcccCall::Psci(PsciCall::CpuOn { target, entry, context, sixty_four }) => {
             // A 32-bit caller passes 32-bit values.
             let mask = if sixty_four { u64::MAX } else { 0xffff_ffff };
@@ -52,16 +53,12 @@ fn register(result: PsciResult) -> u64 {
     }
 }
 
-fn features(_trap: &Trap<'_>, function: u32) -> u64 {
+fn features(trap: &Trap<'_>, function: u32) -> u64 {
     match function {
         SmcccCall::ARCH_FEATURES | 0x8000_0000 => 0,
-        _ => match SmcccCall::workaround(function) {
-            // The vCPU never runs on a CPU of another kind than the one it reads about, and the hypervisor does
-            // what its own entry needs: the guest need not call.
-            Some(Workaround::Two) => SmcccCall::NOT_REQUIRED_2,
-            Some(Workaround::One | Workaround::Three) => SmcccCall::NOT_REQUIRED,
-            None => SmcccCall::NOT_SUPPORTED,
-        },
+        // What the machine's firmware says, since its mitigations are the ones there are.
+        _ if SmcccCall::workaround(function).is_some() => trap.hv.arch.firmware_feature(function),
+        _ => SmcccCall::NOT_SUPPORTED,
     }
 }
 

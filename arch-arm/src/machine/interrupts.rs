@@ -26,7 +26,11 @@ pub struct Line {
 
 /// What a CPU's private interrupts want of the vCPU that runs on it, until the vCPU is entered or saved.
 #[derive(Debug, Default)]
-pub(super) struct Signals(AtomicU32);
+pub(super) struct Signals {
+    what: AtomicU32,
+    /// Deactivations by the guest of interrupts in no list register, counted before the counter was cleared.
+    eoi_count: AtomicU32,
+}
 
 /// The virtual timer has fired, and was masked.
 pub(super) const VIRT_TIMER: u32 = 1;
@@ -35,13 +39,16 @@ pub(super) const MAINTENANCE: u32 = 2;
 
 impl Signals {
     fn raise(&self, what: u32) {
-        self.0.fetch_or(what, Ordering::Relaxed);
+        self.what.fetch_or(what, Ordering::Relaxed);
     }
     pub(super) fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.what.load(Ordering::Relaxed) != 0
     }
     pub(super) fn take(&self) -> u32 {
-        self.0.swap(0, Ordering::Relaxed)
+        self.what.swap(0, Ordering::Relaxed)
+    }
+    pub(super) fn take_eoi_count(&self) -> u32 {
+        self.eoi_count.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -111,13 +118,19 @@ pub(super) fn poll(hv: &Hypervisor<Arm>) {
             }
             n if n == arm.private.virt_timer => {
                 timers::mask_virtual();
-                raise(arm, VIRT_TIMER);
+                if let Some(signals) = arm.my_signals() {
+                    signals.raise(VIRT_TIMER);
+                }
                 end(arm, id);
             }
             n if n == arm.private.maintenance => {
-                // Its causes are looked at when the list registers are read back; until then it stays off.
-                arm.gic.set_hcr(arm.gic.hcr() & 1);
-                raise(arm, MAINTENANCE);
+                // Its causes are looked at when the list registers are read back. Until they are written again the
+                // virtual interface is off, since a free list register with its EOI bit keeps the line up.
+                if let Some(signals) = arm.my_signals() {
+                    signals.eoi_count.fetch_add(arm.gic.eoi_count(), Ordering::Relaxed);
+                    signals.raise(MAINTENANCE);
+                }
+                arm.gic.set_hcr(0);
                 end(arm, id);
             }
             n if arm.console_line.is_some_and(|(line, _)| line == n) => {
@@ -129,12 +142,6 @@ pub(super) fn poll(hv: &Hypervisor<Arm>) {
             }
             n => device(hv, id, n),
         }
-    }
-}
-
-fn raise(arm: &Arm, what: u32) {
-    if let Some(signals) = arm.my_signals() {
-        signals.raise(what);
     }
 }
 

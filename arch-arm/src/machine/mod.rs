@@ -22,7 +22,7 @@ use xen_core::{
     SharedLayout, Time, Vcpu, VcpuId,
 };
 
-use crate::decode::{Features, HostIdRegs, IdReg};
+use crate::decode::{Features, HostIdRegs, IdReg, SmcccCall, Workaround};
 use crate::guest;
 use crate::host::gic::{Gic, GicVersion};
 use crate::host::psci::Psci;
@@ -34,6 +34,10 @@ pub use domain::{ArmDomain, GicLayout};
 pub use interrupts::{HALT, KICK, Line};
 pub use vcpu::{ArmContext, ArmVcpu};
 use vmid::{Vmid, Vmids};
+
+/// Functions of the firmware (DEN 0022, DEN 0028).
+const PSCI_FEATURES: u32 = 0x8400_000a;
+const SMCCC_VERSION: u32 = 0x8000_0000;
 
 /// Numbers of the private interrupts that the hypervisor uses, from the device tree.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +78,8 @@ pub struct Arm {
     gic_layout: GicLayout,
     private: PrivateInterrupts,
     psci: Psci,
+    /// The firmware knows version 1.1 of the calling convention, and so can be asked for workarounds.
+    workarounds: bool,
     cpus: u32,
     ids: HostIdRegs,
     features: Features,
@@ -100,6 +106,8 @@ impl Arm {
             gic,
             gic_layout,
             private,
+            workarounds: psci.smccc(PSCI_FEATURES, SMCCC_VERSION.into()) == 0
+                && psci.smccc(SMCCC_VERSION, 0) >= SmcccCall::VERSION as i32,
             psci,
             cpus,
             ids,
@@ -127,6 +135,23 @@ impl Arm {
             self.gic.enable(line)?;
         }
         Ok(())
+    }
+
+    /// Whether the machine's firmware has a workaround, in the words of `SMCCC_ARCH_FEATURES`.
+    fn firmware_feature(&self, function: u32) -> u64 {
+        if self.workarounds { self.psci.smccc(SmcccCall::ARCH_FEATURES, function.into()) as i64 as u64 } else { SmcccCall::NOT_SUPPORTED }
+    }
+
+    /// Has the machine's firmware apply a workaround, if it has it.
+    fn firmware_workaround(&self, which: Workaround, argument: u32) {
+        let function = match which {
+            Workaround::One => SmcccCall::WORKAROUND_1,
+            Workaround::Two => SmcccCall::WORKAROUND_2,
+            Workaround::Three => SmcccCall::WORKAROUND_3,
+        };
+        if self.firmware_feature(function) == 0 {
+            self.psci.smccc(function, argument.into());
+        }
     }
 
     /// Numbers of the private interrupts in use.

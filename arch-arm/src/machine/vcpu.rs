@@ -20,6 +20,8 @@ use crate::vgic::{CpuInterface, LrImage};
 const HYPERCALL_TAG: u16 = 0xea1;
 /// Enable bit of GICH_HCR and ICH_HCR_EL2.
 const ENABLE: u32 = 1;
+/// EOIcount in the same.
+const EOI_COUNT: u32 = 0x1f << 27;
 /// Active-priorities registers: up to four for each group.
 const APRS: usize = 8;
 /// Register of a hypercall's number.
@@ -183,7 +185,13 @@ pub(super) fn read_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mu
     for n in 0..context.lrs.used().len() {
         context.lrs.read_back(n, gic.read_lr(n as u32));
     }
-    let set = vcpu.domain.arch.vgic.sync(vcpu.id, &mut context.lrs, gic.eoi_count(), &*hv.arch);
+    // Counted once: the counter goes on from 0.
+    let counted = gic.eoi_count();
+    if counted != 0 {
+        gic.set_hcr(gic.hcr() & !EOI_COUNT);
+    }
+    let eoi_count = counted + hv.arch.my_signals().map_or(0, |s| s.take_eoi_count());
+    let set = vcpu.domain.arch.vgic.sync(vcpu.id, &mut context.lrs, eoi_count, &*hv.arch);
     kick_all(hv, &vcpu.domain, set);
 }
 

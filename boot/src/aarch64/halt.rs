@@ -9,10 +9,13 @@ use arch_arm::host::backtrace::frames;
 use arch_arm::host::fault::{FatalFrame, fault_status};
 use arch_arm::host::layout::{EMERGENCY_STACK_SIZE, PAGE, STACK_SIZE};
 use arch_arm::host::symbols::Symbols;
-use arch_arm::host::{cpu, percpu};
+use arch_arm::host::psci::Psci;
+use arch_arm::host::{cpu, percpu, timer};
+use core::fmt::Arguments;
 use core::ops::Range;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Once;
 
 /// Number of the CPU that reports, plus one; the others stop without a word.
 static REPORTER: AtomicU32 = AtomicU32::new(0);
@@ -34,9 +37,25 @@ fn begin() -> bool {
     }
 }
 
-/// Prints the end of the report and stops.
+/// How to reset the machine after a report; nothing with `noreboot`.
+static RESET: Once<Psci> = Once::new();
+/// How long a report can be read before the machine resets.
+const READING_TIME: u64 = 5_000_000_000;
+
+/// Lets a fatal report end with a reset of the machine.
+pub(super) fn reset_by(psci: Psci) {
+    RESET.call_once(|| psci);
+}
+
+/// Prints the end of the report and stops, or resets the machine.
 fn end() -> ! {
     fatal!("****************************************");
+    if let Some(psci) = RESET.get() {
+        fatal!("Reboot in five seconds...");
+        timer::wait_until(READING_TIME, || false);
+        let error = psci.system_reset();
+        fatal!("The firmware does not reset the machine: {error:?}");
+    }
     fatal!(
         "Oxen halted on CPU {}. Reset the machine by hand.",
         percpu::this_cpu()
@@ -44,9 +63,13 @@ fn end() -> ! {
     cpu::stop()
 }
 
-/// Whether a fatal report has begun somewhere; a CPU that sees it stops.
-pub(super) fn is_halting() -> bool {
-    REPORTER.load(Ordering::Acquire) != 0
+/// The machine or what was loaded does not let Oxen start: says why, without the dump that a bug calls for.
+pub(super) fn refuse(why: Arguments<'_>) -> ! {
+    if begin() {
+        fatal!("****************************************");
+        fatal!("Oxen cannot start: {why}");
+    }
+    end()
 }
 
 /// Called by the vectors on the emergency stack.

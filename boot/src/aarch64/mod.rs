@@ -23,22 +23,25 @@ use boot::modules::BootModules;
 #[unsafe(no_mangle)]
 extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     let early = start::early_init(dtb, image, el);
-    let modules = BootModules::find(&early.tree).unwrap_or_else(|e| panic!("{e}"));
+    let modules = BootModules::find(&early.tree).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     let line = modules.xen_cmdline.unwrap_or("");
     let params = hypervisor::parameters(line);
     for note in &modules.notes {
         log::warn!("{note}");
     }
+    if let Some(psci) = early.platform.psci.filter(|_| !params.noreboot) {
+        halt::reset_by(psci);
+    }
     let mut memory = start::memory(&early);
-    start::check_modules(&early, &modules).unwrap_or_else(|e| panic!("{e}"));
     interrupts::init(&early.platform);
+    start::check_modules(&early, &modules).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     smp::init(&early.platform, hypervisor::secondary);
     start::report(&early.platform, &memory);
     let frames = hypervisor::frames(&mut memory);
     hypervisor::grow_heap(frames);
     let hv = hypervisor::assemble(&early, frames, &params, line);
     if let Err(why) = dom0::build(hv, &early, &modules, &params) {
-        panic!("dom0 cannot be built: {why}");
+        halt::refuse(format_args!("dom0 cannot be built: {why}"));
     }
     console::enable_rx_interrupt();
     hypervisor::run(hv)

@@ -5,10 +5,10 @@ use core::sync::atomic::Ordering;
 
 use xen_abi::event_channel::{FIFO_PRIORITY_DEFAULT, FIFO_PRIORITY_MIN};
 
+use super::EventChannels;
 use super::channel::{Channel, State};
 use super::ports::{Ports, lock_pair};
 use super::virq::{Scope, scope};
-use super::EventChannels;
 use crate::{Arch, Domain, DomainId, Error, Hypervisor, Port, Result, VcpuId};
 
 impl<A: Arch> EventChannels<A> {

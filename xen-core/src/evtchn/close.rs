@@ -4,9 +4,9 @@ use alloc::sync::Arc;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
+use super::EventChannels;
 use super::channel::State;
 use super::ports::lock_pair;
-use super::EventChannels;
 use crate::{Arch, Domain, Error, Hypervisor, Port, Result};
 
 /// How often to look again at a port whose peer changed while the locks were taken.

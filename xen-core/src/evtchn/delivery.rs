@@ -144,7 +144,7 @@ impl<A: Arch> EventChannels<A> {
 
     /// Whether a port is pending; false for one that does not exist.
     pub fn is_pending(&self, port: Port) -> bool {
-        let Some(channel) = self.channel(port) else { return false };
+        let Some(channel) = self.channel(port).filter(|_| port.0 < self.limit()) else { return false };
         let delivery = self.delivery.read();
         match (&delivery.fifo, &delivery.shared) {
             (Some(fifo), _) => fifo.is_pending(port, channel),
@@ -178,7 +178,7 @@ impl<A: Arch> EventChannels<A> {
     ///
     /// Errors: [`Error::Inval`] for a port that does not exist.
     pub fn unmask(&self, hv: &Hypervisor<A>, port: Port) -> Result<()> {
-        let channel = self.channel(port).ok_or(Error::Inval)?;
+        let channel = self.channel(port).filter(|_| port.0 < self.limit()).ok_or(Error::Inval)?;
         let delivery = self.delivery.read();
         let vcpu = delivery.vcpu(channel.notify());
         match (&delivery.fifo, &delivery.shared) {

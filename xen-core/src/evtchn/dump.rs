@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use super::channel::{State, Use};
 use super::EventChannels;
+use super::channel::{State, Use};
 use crate::Arch;
 
 impl<A: Arch> EventChannels<A> {

@@ -118,7 +118,7 @@ impl<A: Arch> EventChannels<A> {
 
     /// Whether the port exists: it, or one near or above it, was once in use.
     pub fn is_valid(&self, port: Port) -> bool {
-        port.0 < self.count && self.channel(port).is_some()
+        self.channel(port).is_some() && port.0 < self.limit()
     }
 
     /// Sends an event through a port of `domain`, whose channels these are. An event to a port that waits for a

@@ -4,8 +4,8 @@ use core::sync::atomic::Ordering;
 
 use xen_abi::xen::Virq;
 
-use super::channel::State;
 use super::EventChannels;
+use super::channel::State;
 use crate::{Arch, Domain, DomainId, Error, Hypervisor, Port, Result, Vcpu, VcpuId};
 
 /// Number of VIRQs (`NR_VIRQS` of public header `xen.h`).

@@ -26,6 +26,8 @@ struct Unit<T> {
     soft: CpuMask,
     /// The CPU that is its own.
     home: Option<u32>,
+    /// It could run when it was looked at last.
+    awake: bool,
     /// The CPU it is on, and since when.
     on: Option<(u32, Time)>,
     last: Option<u32>,
@@ -86,13 +88,15 @@ impl<T: Schedulable> State<T> {
     }
 
     /// One CPU to kick. It finds the next one when it picks, and so on.
-    fn next_kick(&mut self, here: Option<CpuId>) -> Option<CpuId> {
-        if let Some(here) = here {
-            self.kicks.remove(here);
+    fn next_kick(&mut self, but: Option<CpuId>) -> Option<CpuId> {
+        if let Some(but) = but {
+            self.kicks.remove(but);
         }
-        let cpu = self.kicks.lowest()?;
-        self.kicks.remove(cpu);
-        Some(cpu)
+        // A CPU that has not come yet picks when it comes.
+        let cpus = &self.cpus;
+        let here = self.kicks.iter().find(|c| cpus.get(c.0 as usize).is_some_and(|c| c.power != Power::New));
+        self.kicks.remove(here?);
+        here
     }
 
     /// Gives a unit without a home a free CPU, if there is one.
@@ -117,7 +121,7 @@ impl<T: Schedulable> State<T> {
         }
         if let Ok(unit) = self.unit_mut(Slot(slot)) {
             unit.home = Some(home.0);
-            if unit.item.runnable() {
+            if unit.awake {
                 self.kicks.insert(home);
             }
         }
@@ -151,7 +155,7 @@ impl<T: Schedulable> State<T> {
             return;
         }
         if let Some(tenant) = this.tenant {
-            if self.unit(Slot(tenant)).is_ok_and(|unit| unit.item.runnable()) {
+            if self.unit(Slot(tenant)).is_ok_and(|unit| unit.awake) {
                 self.kicks.insert(cpu);
             }
         } else {
@@ -188,7 +192,18 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
         s.arrivals += 1;
         if let Some(place) = s.units.get_mut(slot) {
             let (hard, soft) = (*hard, *soft);
-            *place = Some(Unit { item, params, hard, soft, home: None, on: None, last: None, runtime: 0, age });
+            *place = Some(Unit {
+                item,
+                params,
+                hard,
+                soft,
+                home: None,
+                awake: false,
+                on: None,
+                last: None,
+                runtime: 0,
+                age,
+            });
         }
         s.settle(slot as u32);
         // It is asleep: whoever updates it kicks its CPU.
@@ -207,8 +222,9 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
 
     fn update(&self, slot: Slot, _now: Time) -> Option<CpuId> {
         let mut s = self.0.lock();
-        let unit = s.unit(slot).ok()?;
-        let (runnable, on, home) = (unit.item.runnable(), unit.on, unit.home);
+        let unit = s.unit_mut(slot).ok()?;
+        unit.awake = unit.item.runnable();
+        let (runnable, on, home) = (unit.awake, unit.on, unit.home);
         match (on, home) {
             (Some((cpu, _)), _) if !runnable => s.kicks.insert(CpuId(cpu)),
             (None, Some(home)) if runnable => s.kicks.insert(CpuId(home)),
@@ -234,7 +250,8 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
                 if let Some((_, since)) = unit.on.take() {
                     unit.runtime += now.since(since);
                 }
-                moved = unit.home.filter(|home| *home != cpu.0 && unit.item.runnable());
+                unit.awake &= unit.item.runnable();
+                moved = unit.home.filter(|home| *home != cpu.0 && unit.awake);
             }
             // Its new home has waited for it to leave.
             if let Some(home) = moved {
@@ -247,6 +264,7 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
         if let Some(tenant) = tenant
             && let Ok(unit) = s.unit_mut(Slot(tenant))
             && unit.on.is_none()
+            && unit.awake
             && unit.item.runnable()
         {
             unit.on = Some((cpu.0, now));

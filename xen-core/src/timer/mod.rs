@@ -126,7 +126,8 @@ impl<P> Timers<P> {
             return self.cancel(handle);
         }
         let timer = &handle.0;
-        loop {
+        let mut payload = Some(payload);
+        while payload.is_some() {
             let found = timer.queue.load(Ordering::Acquire);
             if found != NO_QUEUE && found != cpu.0 {
                 self.cancel(handle);
@@ -136,14 +137,13 @@ impl<P> Timers<P> {
             // While this lock is held a timer cannot leave this queue, but one in no queue can enter another.
             let old = (timer.queue.load(Ordering::Acquire) == cpu.0).then(|| locked.take(timer));
             let entered = timer.queue.compare_exchange(NO_QUEUE, cpu.0, Ordering::AcqRel, Ordering::Acquire);
-            if entered.is_ok() {
+            if entered.is_ok()
+                && let Some(payload) = payload.take()
+            {
                 locked.0.push(Armed { deadline, timer: timer.clone(), payload });
             }
             drop(locked);
             drop(old);
-            if entered.is_ok() {
-                return;
-            }
         }
     }
 
