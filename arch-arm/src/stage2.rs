@@ -61,7 +61,8 @@ impl PteFormat for Stage2 {
         } else if !last && pte & bit::TABLE_OR_PAGE != 0 {
             Pte::Table(mfn)
         } else {
-            P2mType::from_bits((pte >> bit::TYPE_SHIFT) as u8 & 0xf).map_or(Pte::Empty, |kind| Pte::Leaf(mfn, kind))
+            P2mType::from_bits((pte >> bit::TYPE_SHIFT) as u8 & 0xf)
+                .map_or(Pte::Empty, |kind| Pte::Leaf(mfn, kind))
         }
     }
 }
@@ -89,9 +90,18 @@ impl Geometry {
         const INNER_SHAREABLE: u64 = 3 << 12;
         const RES1: u64 = 1 << 31;
         let vmid16 = if wide_vmid { 1 << 19 } else { 0 };
-        let vtcr =
-            (64 - ipa_bits as u64) | SL0_LEVEL1 | WRITE_BACK | INNER_SHAREABLE | ps << 16 | vmid16 | RES1;
-        Self { ipa_bits, levels: [ipa_bits - 30, 9, 9], vtcr }
+        let vtcr = (64 - ipa_bits as u64)
+            | SL0_LEVEL1
+            | WRITE_BACK
+            | INNER_SHAREABLE
+            | ps << 16
+            | vmid16
+            | RES1;
+        Self {
+            ipa_bits,
+            levels: [ipa_bits - 30, 9, 9],
+            vtcr,
+        }
     }
 }
 
@@ -112,7 +122,10 @@ mod tests {
                 assert_eq!(Stage2::decode(pte, last), Pte::Leaf(Mfn(0x4_0200), kind));
             }
         }
-        assert_eq!(Stage2::decode(Stage2::table(Mfn(7)), false), Pte::Table(Mfn(7)));
+        assert_eq!(
+            Stage2::decode(Stage2::table(Mfn(7)), false),
+            Pte::Table(Mfn(7))
+        );
         assert_eq!(Stage2::decode(0, true), Pte::Empty);
     }
 
@@ -122,7 +135,10 @@ mod tests {
         let never = |kind| Stage2::leaf(Mfn(1), kind, true) & bit::EXECUTE_NEVER != 0;
         assert!(write(P2mType::RamRw) && !write(P2mType::RamRo) && !write(P2mType::GrantRo));
         assert!(!never(P2mType::RamRw) && never(P2mType::Mmio) && never(P2mType::GrantRw));
-        assert_eq!(Stage2::leaf(Mfn(0x4_0000), P2mType::RamRw, true), 1 << 55 | 0x4000_07ff);
+        assert_eq!(
+            Stage2::leaf(Mfn(0x4_0000), P2mType::RamRw, true),
+            1 << 55 | 0x4000_07ff
+        );
     }
 
     #[test]

@@ -39,7 +39,12 @@ impl<'a, A: Arch> Call<'a, A> {
     /// Errors: [`Error::Fault`].
     pub fn read<T: FromBytes + IntoBytes>(&mut self, address: u64) -> Result<T> {
         let mut value = T::new_zeroed();
-        self.hv.copy_from_virtual(self.vcpu, self.context, GuestVirtAddr(address), value.as_mut_bytes())?;
+        self.hv.copy_from_virtual(
+            self.vcpu,
+            self.context,
+            GuestVirtAddr(address),
+            value.as_mut_bytes(),
+        )?;
         Ok(value)
     }
 
@@ -54,7 +59,8 @@ impl<'a, A: Arch> Call<'a, A> {
     ///
     /// Errors: [`Error::Fault`].
     pub fn read_bytes(&mut self, address: u64, to: &mut [u8]) -> Result<()> {
-        self.hv.copy_from_virtual(self.vcpu, self.context, GuestVirtAddr(address), to)
+        self.hv
+            .copy_from_virtual(self.vcpu, self.context, GuestVirtAddr(address), to)
     }
 
     /// Copies a structure into the caller's memory.
@@ -67,7 +73,12 @@ impl<'a, A: Arch> Call<'a, A> {
     /// Copies element `index` of an array into the caller's memory.
     ///
     /// Errors: [`Error::Fault`], also for an address that wraps.
-    pub fn write_at<T: IntoBytes + Immutable>(&mut self, array: u64, index: u64, value: &T) -> Result<()> {
+    pub fn write_at<T: IntoBytes + Immutable>(
+        &mut self,
+        array: u64,
+        index: u64,
+        value: &T,
+    ) -> Result<()> {
         self.write(element::<T>(array, index)?, value)
     }
 
@@ -75,7 +86,8 @@ impl<'a, A: Arch> Call<'a, A> {
     ///
     /// Errors: [`Error::Fault`].
     pub fn write_bytes(&mut self, address: u64, from: &[u8]) -> Result<()> {
-        self.hv.copy_to_virtual(self.vcpu, self.context, GuestVirtAddr(address), from)
+        self.hv
+            .copy_to_virtual(self.vcpu, self.context, GuestVirtAddr(address), from)
     }
 
     /// The domain that `id` names, `DOMID_SELF` included.
@@ -120,5 +132,8 @@ impl<'a, A: Arch> Call<'a, A> {
 }
 
 fn element<T>(array: u64, index: u64) -> Result<u64> {
-    index.checked_mul(size_of::<T>() as u64).and_then(|o| array.checked_add(o)).ok_or(Error::Fault)
+    index
+        .checked_mul(size_of::<T>() as u64)
+        .and_then(|o| array.checked_add(o))
+        .ok_or(Error::Fault)
 }

@@ -21,7 +21,10 @@ pub(crate) fn console_io<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Re
             call.may(Verb::Console)?;
             let mut bytes = [0; CHUNK];
             let room = bytes.len().min(count as usize);
-            let n = call.hv.console.read_input(bytes.get_mut(..room).unwrap_or_default());
+            let n = call
+                .hv
+                .console
+                .read_input(bytes.get_mut(..room).unwrap_or_default());
             call.write_bytes(buffer, bytes.get(..n).unwrap_or_default())?;
             Ok(Outcome::Done(n as i64))
         }
@@ -38,7 +41,13 @@ fn write<A: Arch>(call: &mut Call<'_, A>, count: u64, buffer: u64) -> Result<Out
     while done < count {
         if done > 0 && call.hv.should_yield() {
             let rest = buffer.checked_add(done).ok_or(Error::Fault)?;
-            return Ok(Outcome::Restart([ConsoleOp::WRITE.0.into(), count - done, rest, 0, 0]));
+            return Ok(Outcome::Restart([
+                ConsoleOp::WRITE.0.into(),
+                count - done,
+                rest,
+                0,
+                0,
+            ]));
         }
         let mut bytes = [0; CHUNK];
         let n = (count - done).min(CHUNK as u64);

@@ -49,14 +49,25 @@ pub(crate) fn handler<A: Arch>(number: u64) -> Option<Handler<A>> {
 }
 
 /// Runs one hypercall; the result is not applied yet.
-pub(crate) fn run<A: Arch>(call: &mut Call<'_, A>, number: u64, args: &[u64; 6]) -> Result<Outcome> {
+pub(crate) fn run<A: Arch>(
+    call: &mut Call<'_, A>,
+    number: u64,
+    args: &[u64; 6],
+) -> Result<Outcome> {
     handler::<A>(number).ok_or(Error::NoSys)?(call, args)
 }
 
 /// Handles the hypercall in the vCPU's registers and applies its result to them.
 pub fn dispatch<A: Arch>(hv: &Hypervisor<A>, vcpu: &Arc<Vcpu<A>>, context: &mut A::Context) {
     let number = context.number();
-    let args = [context.arg(0), context.arg(1), context.arg(2), context.arg(3), context.arg(4), 0];
+    let args = [
+        context.arg(0),
+        context.arg(1),
+        context.arg(2),
+        context.arg(3),
+        context.arg(4),
+        0,
+    ];
     let outcome = run(&mut Call { hv, vcpu, context }, number, &args);
     match outcome {
         Ok(Outcome::Done(result)) => context.finish(result),

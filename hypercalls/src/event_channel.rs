@@ -1,8 +1,9 @@
 //! `event_channel_op`: event channels of the caller, and for those who manage others, of other domains.
 
 use xen_abi::event_channel::{
-    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindPirqFlags, BindVcpu, BindVirq, Close, EvtchnOp, EvtchnSend,
-    EvtchnState, ExpandArray, InitControl, Reset, SetPriority, Status, Unmask,
+    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindPirqFlags, BindVcpu, BindVirq, Close,
+    EvtchnOp, EvtchnSend, EvtchnState, ExpandArray, InitControl, Reset, SetPriority, Status,
+    Unmask,
 };
 use xen_core::evtchn::Use;
 use xen_core::policy::Verb;
@@ -10,7 +11,10 @@ use xen_core::{Arch, DomainId, Error, Gfn, Port, Result, VcpuId};
 
 use crate::call::{Call, DONE, Outcome};
 
-pub(crate) fn event_channel_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
+pub(crate) fn event_channel_op<A: Arch>(
+    call: &mut Call<'_, A>,
+    args: &[u64; 6],
+) -> Result<Outcome> {
     let [op, arg, ..] = *args;
     let domain = call.domain();
     let own = &domain.evtchn;
@@ -30,7 +34,9 @@ pub(crate) fn event_channel_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6])
         EvtchnOp::BIND_INTERDOMAIN => {
             let mut op: BindInterdomain = call.read(arg)?;
             let remote = call.domain_by_id(op.remote_dom)?;
-            op.local_port = own.bind_interdomain(call.hv, domain, &remote, Port(op.remote_port))?.0;
+            op.local_port = own
+                .bind_interdomain(call.hv, domain, &remote, Port(op.remote_port))?
+                .0;
             call.write(arg, &op)?;
         }
         EvtchnOp::BIND_VIRQ => {
@@ -69,7 +75,8 @@ pub(crate) fn event_channel_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6])
         }
         EvtchnOp::INIT_CONTROL => {
             let mut op: InitControl = call.read(arg)?;
-            op.link_bits = own.init_control(domain, VcpuId(op.vcpu), Gfn(op.control_gfn), op.offset)? as u8;
+            op.link_bits =
+                own.init_control(domain, VcpuId(op.vcpu), Gfn(op.control_gfn), op.offset)? as u8;
             call.write(arg, &op)?;
         }
         EvtchnOp::EXPAND_ARRAY => {

@@ -2,9 +2,9 @@
 //! its own, and a restart goes on behind the last one done.
 
 use xen_abi::grant_table::{
-    CacheFlush, CacheFlushFlags, CopyFlags, GetStatusFrames, GetVersion, GrantCopy, GrantCopyPtr, GrantStatus,
-    GrantTableOp, MapFlags as WireMapFlags, MapGrantRef, QuerySize, SetVersion, SetupTable, SwapGrantRef, Transfer,
-    UnmapAndReplace, UnmapGrantRef,
+    CacheFlush, CacheFlushFlags, CopyFlags, GetStatusFrames, GetVersion, GrantCopy, GrantCopyPtr,
+    GrantStatus, GrantTableOp, MapFlags as WireMapFlags, MapGrantRef, QuerySize, SetVersion,
+    SetupTable, SwapGrantRef, Transfer, UnmapAndReplace, UnmapGrantRef,
 };
 use xen_core::grant::{CopyEnd, CopyPlace, MapFlags, Status, copy};
 use xen_core::policy::{self, Verb};
@@ -24,13 +24,21 @@ pub(crate) fn grant_table_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -
     if count > i32::MAX as u64 || command >> PROGRESS_SHIFT != 0 {
         return Err(Error::Inval);
     }
-    let batch = Batch { command, array, count };
+    let batch = Batch {
+        command,
+        array,
+        count,
+    };
     match GrantTableOp(command as u32) {
         GrantTableOp::MAP_GRANT_REF => batch.run(call, map),
         GrantTableOp::UNMAP_GRANT_REF => batch.run(call, unmap),
         GrantTableOp::COPY => batch.run(call, copy_one),
         GrantTableOp::SWAP_GRANT_REF => batch.run(call, |call, op: &mut SwapGrantRef| {
-            op.status = wire(call.domain().grants.swap(GrantRef(op.ref_a), GrantRef(op.ref_b)));
+            op.status = wire(
+                call.domain()
+                    .grants
+                    .swap(GrantRef(op.ref_a), GrantRef(op.ref_b)),
+            );
             Ok(())
         }),
         // A translated domain's frames have no machine frames that could change hands.
@@ -72,7 +80,10 @@ impl Batch {
     ) -> Result<Outcome> {
         for n in 0..self.count {
             if n != 0 && call.hv.should_yield() {
-                let rest = self.array.checked_add(n * size_of::<T>() as u64).ok_or(Error::Fault)?;
+                let rest = self
+                    .array
+                    .checked_add(n * size_of::<T>() as u64)
+                    .ok_or(Error::Fault)?;
                 return Ok(Outcome::Restart([self.command, rest, self.count - n, 0, 0]));
             }
             let mut op: T = call.read_at(self.array, n)?;
@@ -96,18 +107,27 @@ fn status_of(result: Result<(), Status>) -> GrantStatus {
 
 fn map<A: Arch>(call: &mut Call<'_, A>, op: &mut MapGrantRef) -> Result<()> {
     let domain = call.domain();
-    let known = WireMapFlags::HOST_MAP | WireMapFlags::READONLY | WireMapFlags::CAN_FAIL | WireMapFlags::DEVICE_MAP;
+    let known = WireMapFlags::HOST_MAP
+        | WireMapFlags::READONLY
+        | WireMapFlags::CAN_FAIL
+        | WireMapFlags::DEVICE_MAP;
     let host = op.flags.contains(WireMapFlags::HOST_MAP);
-    let result = if !host || !(op.flags - known).is_empty() && op.flags.intersects(WireMapFlags::CONTAINS_PTE) {
+    let result = if !host
+        || !(op.flags - known).is_empty() && op.flags.intersects(WireMapFlags::CONTAINS_PTE)
+    {
         // Without a place in the address space there is nothing to map here: devices see what the domain sees.
         Err(Status::BadGntref)
     } else {
         match call.domain_by_id(op.dom) {
             Err(_) => Err(Status::BadDomain),
             Ok(granter) => {
-                let flags = MapFlags { readonly: op.flags.contains(WireMapFlags::READONLY) };
+                let flags = MapFlags {
+                    readonly: op.flags.contains(WireMapFlags::READONLY),
+                };
                 let gfn = Gfn::containing(GuestPhysAddr(op.host_addr));
-                domain.grants.map(domain, &granter, GrantRef(op.gref), gfn, flags)
+                domain
+                    .grants
+                    .map(domain, &granter, GrantRef(op.gref), gfn, flags)
             }
         }
     };
@@ -129,17 +149,32 @@ fn unmap<A: Arch>(call: &mut Call<'_, A>, op: &mut UnmapGrantRef) -> Result<()> 
     Ok(())
 }
 
-fn copy_end<A: Arch>(call: &Call<'_, A>, end: &GrantCopyPtr, granted: bool) -> Result<CopyEnd<A>, Status> {
-    let domain = call.domain_by_id(end.domid).map_err(|_| Status::BadDomain)?;
-    let place = if granted { CopyPlace::Granted(GrantRef(end.gref())) } else { CopyPlace::Own(Gfn(end.frame)) };
-    Ok(CopyEnd { domain, place, offset: end.offset })
+fn copy_end<A: Arch>(
+    call: &Call<'_, A>,
+    end: &GrantCopyPtr,
+    granted: bool,
+) -> Result<CopyEnd<A>, Status> {
+    let domain = call
+        .domain_by_id(end.domid)
+        .map_err(|_| Status::BadDomain)?;
+    let place = if granted {
+        CopyPlace::Granted(GrantRef(end.gref()))
+    } else {
+        CopyPlace::Own(Gfn(end.frame))
+    };
+    Ok(CopyEnd {
+        domain,
+        place,
+        offset: end.offset,
+    })
 }
 
 fn copy_one<A: Arch>(call: &mut Call<'_, A>, op: &mut GrantCopy) -> Result<()> {
-    let result = copy_end(call, &op.source, op.flags.contains(CopyFlags::SOURCE_GREF)).and_then(|from| {
-        let to = copy_end(call, &op.dest, op.flags.contains(CopyFlags::DEST_GREF))?;
-        copy(call.domain(), &from, &to, op.len)
-    });
+    let result =
+        copy_end(call, &op.source, op.flags.contains(CopyFlags::SOURCE_GREF)).and_then(|from| {
+            let to = copy_end(call, &op.dest, op.flags.contains(CopyFlags::DEST_GREF))?;
+            copy(call.domain(), &from, &to, op.len)
+        });
     op.status = status_of(result);
     Ok(())
 }
@@ -151,7 +186,11 @@ fn cache_flush<A: Arch>(call: &mut Call<'_, A>, op: &mut CacheFlush) -> Result<(
     }
     // By grant reference: not served by Xen's own callers either.
     if !(op.op - known).is_empty() {
-        return Err(if op.op.contains(CacheFlushFlags::SOURCE_GREF) { Error::OpNotSupp } else { Error::Inval });
+        return Err(if op.op.contains(CacheFlushFlags::SOURCE_GREF) {
+            Error::OpNotSupp
+        } else {
+            Error::Inval
+        });
     }
     if u64::from(op.offset) + u64::from(op.length) > PAGE_SIZE {
         return Err(Error::Inval);

@@ -26,12 +26,21 @@ pub(crate) fn hvm_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result
             let target = call.target(param.domid, Verb::HvmParam)?;
             let own = target.id() == call.domain().id();
             A::check_param(param.index.0, own, false)?;
-            param.value = *target.params.lock().get(param.index.0 as usize).ok_or(Error::Inval)?;
+            param.value = *target
+                .params
+                .lock()
+                .get(param.index.0 as usize)
+                .ok_or(Error::Inval)?;
             call.write(arg, &param)?;
             DONE
         }
         HvmOp::GET_TIME if A::HAS_HVM_TIME => {
-            call.write(arg, &GetTime { now: call.hv.arch.now().0 })?;
+            call.write(
+                arg,
+                &GetTime {
+                    now: call.hv.arch.now().0,
+                },
+            )?;
             DONE
         }
         _ => Err(Error::NoSys),

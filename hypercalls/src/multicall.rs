@@ -9,8 +9,16 @@ use crate::dispatch;
 pub(crate) fn multicall<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
     let [list, count, ..] = *args;
     let again = |n: u64| {
-        let rest = n.checked_mul(size_of::<MulticallEntry>() as u64).and_then(|o| list.checked_add(o));
-        Ok(Outcome::Restart([rest.ok_or(Error::Fault)?, count - n, 0, 0, 0]))
+        let rest = n
+            .checked_mul(size_of::<MulticallEntry>() as u64)
+            .and_then(|o| list.checked_add(o));
+        Ok(Outcome::Restart([
+            rest.ok_or(Error::Fault)?,
+            count - n,
+            0,
+            0,
+            0,
+        ]))
     };
     for n in 0..count {
         if n != 0 && call.hv.should_yield() {

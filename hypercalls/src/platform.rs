@@ -22,7 +22,10 @@ pub(crate) fn platform_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> R
             if time.mbz != 0 {
                 return Err(Error::Inval);
             }
-            let now = time.secs.checked_mul(NANOSECONDS).and_then(|s| s.checked_add(time.nsecs.into()));
+            let now = time
+                .secs
+                .checked_mul(NANOSECONDS)
+                .and_then(|s| s.checked_add(time.nsecs.into()));
             let base = now.ok_or(Error::Inval)?.wrapping_sub(time.system_time);
             call.hv.set_wallclock(base);
             DONE

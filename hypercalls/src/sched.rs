@@ -37,7 +37,9 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
         }
         SchedOp::POLL => poll(call, arg),
         SchedOp::REMOTE_SHUTDOWN => {
-            let RemoteShutdown { domain_id, reason, .. } = call.read(arg)?;
+            let RemoteShutdown {
+                domain_id, reason, ..
+            } = call.read(arg)?;
             let target = call.target(domain_id, Verb::Shutdown)?;
             if target.id() == call.domain().id() {
                 return Err(Error::Srch);
@@ -55,7 +57,11 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
 }
 
 fn checked(reason: ShutdownReason) -> Result<ShutdownReason> {
-    if reason.0 <= SHUTDOWN_MAX { Ok(reason) } else { Err(Error::Inval) }
+    if reason.0 <= SHUTDOWN_MAX {
+        Ok(reason)
+    } else {
+        Err(Error::Inval)
+    }
 }
 
 fn poll<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
@@ -71,11 +77,17 @@ fn poll<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
         }
         let _ = ports.try_push(port);
     }
-    let deadline = if poll.timeout == 0 { Time::NEVER } else { Time(poll.timeout) };
+    let deadline = if poll.timeout == 0 {
+        Time::NEVER
+    } else {
+        Time(poll.timeout)
+    };
     call.vcpu.info.unmask(call.vcpu);
     call.vcpu.poll(call.hv, &ports, deadline);
     // What became pending before the vCPU was known to poll wakes nobody else.
-    if call.vcpu.info.upcall_deliverable(call.vcpu) || ports.iter().any(|p| call.domain().evtchn.is_pending(*p)) {
+    if call.vcpu.info.upcall_deliverable(call.vcpu)
+        || ports.iter().any(|p| call.domain().evtchn.is_pending(*p))
+    {
         call.vcpu.end_poll(call.hv);
     }
     DONE

@@ -39,7 +39,8 @@ pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resul
             if address.0 == 0 {
                 vcpu.runstate.unregister();
             } else if vcpu.domain.config.runstate_translated {
-                vcpu.runstate.register_translated(&vcpu, address, |at| call.translate(at))?;
+                vcpu.runstate
+                    .register_translated(&vcpu, address, |at| call.translate(at))?;
             } else {
                 vcpu.runstate.register_virtual(&vcpu, address);
                 if vcpu.id == call.vcpu.id {
@@ -50,7 +51,8 @@ pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resul
         }
         VcpuOp::REGISTER_RUNSTATE_PHYS_AREA => {
             let RegisterMemoryArea { addr } = call.read(arg)?;
-            vcpu.runstate.register_physical(&vcpu, GuestPhysAddr(addr.0))?;
+            vcpu.runstate
+                .register_physical(&vcpu, GuestPhysAddr(addr.0))?;
             DONE
         }
         VcpuOp::REGISTER_VCPU_INFO => {

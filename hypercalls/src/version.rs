@@ -4,8 +4,8 @@ use alloc::string::String;
 
 use xen_abi::features::Features;
 use xen_abi::version::{
-    CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN, FeatureInfo,
-    PlatformParameters, VarBuf, VersionOp, version,
+    CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN,
+    FeatureInfo, PlatformParameters, VarBuf, VersionOp, version,
 };
 use xen_core::policy::Verb;
 use xen_core::{Arch, Error, PAGE_SIZE, Result};
@@ -23,7 +23,7 @@ pub(crate) fn xen_version<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> R
         VersionOp::VERSION => {
             let (major, minor) = call.hv.settings.version;
             Ok(Outcome::Done(version(major, minor).into()))
-        },
+        }
         VersionOp::PAGESIZE => {
             // The caller's word size is not asked for; a null argument is fine.
             Ok(Outcome::Done(PAGE_SIZE as i64))
@@ -42,8 +42,12 @@ pub(crate) fn xen_version<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> R
         }
         VersionOp::GET_FEATURES => {
             let mut info: FeatureInfo = call.read(arg)?;
-            info.submap = if info.submap_idx == 0 { features(call).bits() } else { 0 };
-            if info.submap_idx >= xen_abi::features::NR_SUBMAPS as u32 {
+            info.submap = if info.submap_idx == 0 {
+                features(call).bits()
+            } else {
+                0
+            };
+            if info.submap_idx >= xen_abi::features::NR_SUBMAPS {
                 return Err(Error::Inval);
             }
             call.write(arg, &info)?;
@@ -94,7 +98,9 @@ fn variable<A: Arch>(call: &mut Call<'_, A>, arg: u64, text: &str) -> Result<Out
         if (len as usize) < length {
             return Err(Error::NoBufs);
         }
-        let behind = arg.checked_add(size_of::<VarBuf>() as u64).ok_or(Error::Fault)?;
+        let behind = arg
+            .checked_add(size_of::<VarBuf>() as u64)
+            .ok_or(Error::Fault)?;
         call.write_bytes(behind, text.as_bytes())?;
     }
     Ok(Outcome::Done(length as i64))
@@ -126,7 +132,11 @@ fn features<A: Arch>(call: &Call<'_, A>) -> Features {
     let mut features = A::FEATURES
         | Features::AUTO_TRANSLATED_PHYSMAP
         | Features::RUNSTATE_PHYS_AREA
-        | if config.direct_mapped { Features::DIRECT_MAPPED } else { Features::NOT_DIRECT_MAPPED };
+        | if config.direct_mapped {
+            Features::DIRECT_MAPPED
+        } else {
+            Features::NOT_DIRECT_MAPPED
+        };
     if config.hardware {
         features |= Features::DOM0;
     }

@@ -9,7 +9,8 @@ use xen_abi::features::Features;
 
 use crate::p2m::PteFormat;
 use crate::{
-    CpuId, Domain, DomainConfig, Error, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, Mfn, Result, Time, Vcpu,
+    CpuId, Domain, DomainConfig, Error, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, Mfn, Result,
+    Time, Vcpu,
 };
 
 /// Why a vCPU stopped running guest code.
@@ -123,22 +124,40 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// Makes the architecture's part of a vCPU, in its reset state.
     ///
     /// Errors: [`Error::Inval`]; [`Error::NoMem`].
-    fn new_vcpu(hv: &Hypervisor<Self>, domain: &Domain<Self>, id: crate::VcpuId) -> Result<(Self::Vcpu, Self::Context)>;
+    fn new_vcpu(
+        hv: &Hypervisor<Self>,
+        domain: &Domain<Self>,
+        id: crate::VcpuId,
+    ) -> Result<(Self::Vcpu, Self::Context)>;
 
     /// Puts the vCPU's state on this CPU.
     fn load(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut Self::Context);
     /// Takes the vCPU's state off this CPU.
     fn save(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut Self::Context);
     /// Runs guest code until something stops it, pending virtual interrupts delivered.
-    fn enter(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut Self::Context) -> Exit<Self::Exit>;
+    fn enter(
+        hv: &Hypervisor<Self>,
+        vcpu: &Arc<Vcpu<Self>>,
+        context: &mut Self::Context,
+    ) -> Exit<Self::Exit>;
     /// Handles an exit of the architecture's own.
-    fn handle_exit(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut Self::Context, exit: Self::Exit);
+    fn handle_exit(
+        hv: &Hypervisor<Self>,
+        vcpu: &Arc<Vcpu<Self>>,
+        context: &mut Self::Context,
+        exit: Self::Exit,
+    );
 
     /// Translates an address of the vCPU, whose state is loaded on this CPU, for an access with its kernel's
     /// rights.
     ///
     /// Errors: [`Error::Fault`].
-    fn translate(&self, context: &mut Self::Context, address: GuestVirtAddr, write: bool) -> Result<GuestPhysAddr>;
+    fn translate(
+        &self,
+        context: &mut Self::Context,
+        address: GuestVirtAddr,
+        write: bool,
+    ) -> Result<GuestPhysAddr>;
 
     /// The vCPU's event-channel upcall became pending: makes the interrupt that announces it pending. Callable
     /// from any CPU; the core wakes or kicks the vCPU afterwards.

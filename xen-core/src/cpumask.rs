@@ -71,7 +71,9 @@ impl CpuMask {
 
     /// Whether a CPU is a member.
     pub fn contains(&self, cpu: CpuId) -> bool {
-        self.0.get(cpu.0 as usize / WORD_BITS).is_some_and(|word| word & bit(cpu) != 0)
+        self.0
+            .get(cpu.0 as usize / WORD_BITS)
+            .is_some_and(|word| word & bit(cpu) != 0)
     }
 
     /// Whether it has no members.
@@ -184,19 +186,23 @@ impl AtomicCpuMask {
 
     /// Adds a CPU; true for the one caller that did.
     pub(crate) fn insert(&self, cpu: CpuId) -> bool {
-        self.word(cpu).is_some_and(|word| word.fetch_or(bit(cpu), Ordering::SeqCst) & bit(cpu) == 0)
+        self.word(cpu)
+            .is_some_and(|word| word.fetch_or(bit(cpu), Ordering::SeqCst) & bit(cpu) == 0)
     }
 
     /// Takes a CPU out; true for the one caller that did.
     pub(crate) fn remove(&self, cpu: CpuId) -> bool {
         // A shared cache line is written only when something changes.
         self.contains(cpu)
-            && self.word(cpu).is_some_and(|word| word.fetch_and(!bit(cpu), Ordering::SeqCst) & bit(cpu) != 0)
+            && self
+                .word(cpu)
+                .is_some_and(|word| word.fetch_and(!bit(cpu), Ordering::SeqCst) & bit(cpu) != 0)
     }
 
     /// Whether a CPU is a member.
     pub(crate) fn contains(&self, cpu: CpuId) -> bool {
-        self.word(cpu).is_some_and(|word| word.load(Ordering::SeqCst) & bit(cpu) != 0)
+        self.word(cpu)
+            .is_some_and(|word| word.load(Ordering::SeqCst) & bit(cpu) != 0)
     }
 
     /// Its members right now; not one moment's, when others change it meanwhile.
@@ -242,7 +248,10 @@ mod tests {
         let mask = CpuMask::from_bytes(&[0b101, 0, 0x80]);
         assert_eq!(mask.to_string(), "0,2,23");
         assert_eq!(CpuMask::from_bytes(&[0xff; 40]), CpuMask::first(256));
-        assert_eq!(CpuMask::from_bytes(&CpuMask::first(77).to_bytes()), CpuMask::first(77));
+        assert_eq!(
+            CpuMask::from_bytes(&CpuMask::first(77).to_bytes()),
+            CpuMask::first(77)
+        );
     }
 
     proptest! {

@@ -61,7 +61,6 @@ pub struct DomainConfig {
     pub runstate_translated: bool,
 }
 
-
 /// Life of a domain. Only [`Domain::kill`] and its continuation move it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -198,7 +197,9 @@ impl<A: Arch> Domain<A> {
     pub fn charge_pages(&self, count: u64) -> Result<()> {
         let max = self.max_pages();
         self.pages
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| p.checked_add(count).filter(|n| *n <= max))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| {
+                p.checked_add(count).filter(|n| *n <= max)
+            })
             .map_or(Err(Error::NoMem), |_| Ok(()))
     }
 
@@ -240,7 +241,11 @@ impl<A: Arch> Domain<A> {
     /// Why it shut down, if it did.
     pub fn shutdown_code(&self) -> Option<ShutdownReason> {
         let life = self.lifecycle.lock();
-        if life.shutting_down { life.shutdown_code } else { None }
+        if life.shutting_down {
+            life.shutdown_code
+        } else {
+            None
+        }
     }
 
     /// Records the code that a later crash will report (`SCHEDOP_shutdown_code`).
@@ -304,7 +309,10 @@ impl<A: Arch> Domain<A> {
     /// Errors: [`Error::Restart`]; [`Error::Busy`] while one of its vCPUs is still on a CPU.
     pub fn kill(&self, hv: &Hypervisor<A>) -> Result<()> {
         let life = &self.dying;
-        if life.compare_exchange(0, Dying::Dying as u32, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if life
+            .compare_exchange(0, Dying::Dying as u32, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
             self.pause_nosync(hv);
         }
         for vcpu in self.vcpus() {

@@ -66,11 +66,18 @@ impl<A: Arch> Hypervisor<A> {
         to: &mut [u8],
     ) -> Result<()> {
         let mut left = to;
-        self.for_pages(vcpu, context, address, left.len(), false, |page, offset, n| {
-            let (now, rest) = core::mem::take(&mut left).split_at_mut(n);
-            page.read(offset, now);
-            left = rest;
-        })
+        self.for_pages(
+            vcpu,
+            context,
+            address,
+            left.len(),
+            false,
+            |page, offset, n| {
+                let (now, rest) = core::mem::take(&mut left).split_at_mut(n);
+                page.read(offset, now);
+                left = rest;
+            },
+        )
     }
 
     /// Writes the memory of a vCPU, loaded on this CPU, at a virtual address.
@@ -84,11 +91,18 @@ impl<A: Arch> Hypervisor<A> {
         from: &[u8],
     ) -> Result<()> {
         let mut left = from;
-        self.for_pages(vcpu, context, address, left.len(), true, |page, offset, n| {
-            let (now, rest) = left.split_at(n);
-            page.write(offset, now);
-            left = rest;
-        })
+        self.for_pages(
+            vcpu,
+            context,
+            address,
+            left.len(),
+            true,
+            |page, offset, n| {
+                let (now, rest) = left.split_at(n);
+                page.write(offset, now);
+                left = rest;
+            },
+        )
     }
 
     fn for_pages(

@@ -9,7 +9,7 @@ use xen_abi::sched::ShutdownReason;
 
 use crate::console::Console;
 use crate::mem::Frames;
-use crate::sched::{AnyScheduler, Params, SchedulerKind, Scheduler as _, Slot};
+use crate::sched::{AnyScheduler, Params, Scheduler as _, SchedulerKind, Slot};
 use crate::timer::{TimerHandle, Timers};
 use crate::vcpu::SchedUnit;
 use crate::{Arch, CpuId, CpuMask, Domain, Domains, Error, Result, Time, Vcpu};
@@ -87,7 +87,12 @@ impl<A: Arch> Hypervisor<A> {
     /// Puts the hypervisor together.
     ///
     /// Errors: [`Error::Inval`] for a machine without CPUs; [`Error::NoMem`].
-    pub fn new(arch: A, frames: &'static Frames, console: &'static Console, settings: Settings) -> Result<Self> {
+    pub fn new(
+        arch: A,
+        frames: &'static Frames,
+        console: &'static Console,
+        settings: Settings,
+    ) -> Result<Self> {
         let count = arch.cpu_count();
         if count == 0 {
             return Err(Error::Inval);
@@ -144,7 +149,8 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Work that waits on a CPU.
     pub fn pending(&self, cpu: CpuId) -> u32 {
-        self.pcpu(cpu).map_or(0, |p| p.pending.load(Ordering::SeqCst))
+        self.pcpu(cpu)
+            .map_or(0, |p| p.pending.load(Ordering::SeqCst))
     }
 
     /// Takes all work that waits on a CPU.
@@ -166,12 +172,19 @@ impl<A: Arch> Hypervisor<A> {
     /// Errors: what the scheduler says.
     pub fn sched_insert(&self, vcpu: Arc<Vcpu<A>>) -> Result<Slot> {
         let all = CpuMask::first(self.cpu_count());
-        self.sched.insert(SchedUnit(vcpu), Params::default(), &all, &all, self.arch.now())
+        self.sched.insert(
+            SchedUnit(vcpu),
+            Params::default(),
+            &all,
+            &all,
+            self.arch.now(),
+        )
     }
 
     /// Arms a timer on this CPU; it replaces an earlier deadline of the same timer.
     pub fn arm_timer(&self, handle: &TimerHandle, deadline: Time, event: TimerEvent<A>) {
-        self.timers.arm(self.arch.this_cpu(), handle, deadline, event);
+        self.timers
+            .arm(self.arch.this_cpu(), handle, deadline, event);
         self.raise(softirq::TIMER);
     }
 
@@ -194,7 +207,11 @@ impl<A: Arch> Hypervisor<A> {
         page.store_u32(at, version, Ordering::SeqCst);
         page.store_u32(at + 4, (*base / SECOND) as u32, Ordering::SeqCst);
         page.store_u32(at + 8, (*base % SECOND) as u32, Ordering::SeqCst);
-        page.store_u32(A::LAYOUT.wallclock_sec_hi, (*base / SECOND >> 32) as u32, Ordering::SeqCst);
+        page.store_u32(
+            A::LAYOUT.wallclock_sec_hi,
+            ((*base / SECOND) >> 32) as u32,
+            Ordering::SeqCst,
+        );
         page.store_u32(at, version.wrapping_add(1), Ordering::SeqCst);
     }
 

@@ -42,7 +42,9 @@ pub(crate) fn handle<A: Arch>(hv: &Hypervisor<A>, key: u8) {
 /// Without the feature, keys say so.
 #[cfg(not(feature = "debug_keys"))]
 pub(crate) fn handle<A: Arch>(hv: &Hypervisor<A>, _key: u8) {
-    hv.console.print(format_args!("debug keys are not built into this hypervisor"));
+    hv.console.print(format_args!(
+        "debug keys are not built into this hypervisor"
+    ));
 }
 
 #[cfg(feature = "debug_keys")]
@@ -66,7 +68,11 @@ mod show {
                 domain.shutdown_code()
             )?;
             let (used, limit) = domain.p2m.pool();
-            writeln!(out, "  p2m: {used} page-table pages (limit {limit:?}), max gfn {}", domain.p2m.max_gfn())?;
+            writeln!(
+                out,
+                "  p2m: {used} page-table pages (limit {limit:?}), max gfn {}",
+                domain.p2m.max_gfn()
+            )?;
             for vcpu in domain.vcpus() {
                 let state = vcpu.state();
                 writeln!(

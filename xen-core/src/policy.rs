@@ -83,13 +83,29 @@ mod tests {
     #[test]
     fn only_dom0_reaches_others() {
         let machine = Machine::new(64, 1);
-        let (dom0, one, two) = (machine.domain(0, 0, 0), machine.domain(1, 0, 0), machine.domain(2, 0, 0));
-        for verb in [Verb::Memory, Verb::Physmap, Verb::EventChannel, Verb::GrantTable, Verb::HvmParam] {
+        let (dom0, one, two) = (
+            machine.domain(0, 0, 0),
+            machine.domain(1, 0, 0),
+            machine.domain(2, 0, 0),
+        );
+        for verb in [
+            Verb::Memory,
+            Verb::Physmap,
+            Verb::EventChannel,
+            Verb::GrantTable,
+            Verb::HvmParam,
+        ] {
             assert_eq!(may(&one, verb, &one), Ok(()));
             assert_eq!(may(&one, verb, &two), Err(Error::Perm));
             assert_eq!(may(&dom0, verb, &two), Ok(()));
         }
-        for verb in [Verb::MapForeign, Verb::Shutdown, Verb::Console, Verb::SensitiveVersion, Verb::Platform] {
+        for verb in [
+            Verb::MapForeign,
+            Verb::Shutdown,
+            Verb::Console,
+            Verb::SensitiveVersion,
+            Verb::Platform,
+        ] {
             assert_eq!(may(&one, verb, &one), Err(Error::Perm));
             assert_eq!(may(&dom0, verb, &one), Ok(()));
         }

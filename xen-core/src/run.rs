@@ -44,7 +44,8 @@ fn idle<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) {
     }
     A::poll_interrupts(hv);
     if let Some(pcpu) = hv.pcpu(cpu) {
-        pcpu.idle_time.fetch_add(hv.arch.now().since(since), Ordering::Relaxed);
+        pcpu.idle_time
+            .fetch_add(hv.arch.now().since(since), Ordering::Relaxed);
     }
 }
 
@@ -79,7 +80,9 @@ fn do_softirqs<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) -> bool {
         schedule |= work & softirq::SCHEDULE != 0;
         if work & softirq::TIMER != 0 {
             expire_timers(hv, cpu);
-            let slice_end = hv.pcpu(cpu).map_or(u64::MAX, |p| p.slice_end.load(Ordering::Relaxed));
+            let slice_end = hv
+                .pcpu(cpu)
+                .map_or(u64::MAX, |p| p.slice_end.load(Ordering::Relaxed));
             schedule |= hv.arch.now() >= Time(slice_end);
             program_timer(hv, cpu);
         }
@@ -96,13 +99,17 @@ fn expire_timers<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) {
                 vcpu.end_poll(hv);
             }
             TimerEvent::Arch(vcpu, timer) => A::timer_fired(hv, &vcpu, timer),
-            TimerEvent::Watchdog(domain) => domain.shutdown(hv, xen_abi::sched::ShutdownReason::WATCHDOG),
+            TimerEvent::Watchdog(domain) => {
+                domain.shutdown(hv, xen_abi::sched::ShutdownReason::WATCHDOG)
+            }
         }
     }
 }
 
 fn program_timer<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) {
-    let slice_end = hv.pcpu(cpu).map_or(u64::MAX, |p| p.slice_end.load(Ordering::Relaxed));
+    let slice_end = hv
+        .pcpu(cpu)
+        .map_or(u64::MAX, |p| p.slice_end.load(Ordering::Relaxed));
     let next = hv.timers.next_deadline(cpu).unwrap_or(Time::NEVER);
     hv.arch.set_timer(next.min(Time(slice_end)));
 }

@@ -22,8 +22,8 @@ use crate::mem::SoftFrames;
 use crate::p2m::{P2mType, Pte, PteFormat};
 use crate::sched::SchedulerKind;
 use crate::{
-    Arch, CpuId, Domain, DomainConfig, DomainId, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, Mfn,
-    Registers, Result, Settings, SharedLayout, Time, Vcpu, VcpuId,
+    Arch, CpuId, Domain, DomainConfig, DomainId, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr,
+    Hypervisor, Mfn, Registers, Result, Settings, SharedLayout, Time, Vcpu, VcpuId,
 };
 
 std::thread_local! {
@@ -85,7 +85,8 @@ impl PteFormat for OddPte {
         if pte & 1 << 9 != 0 {
             return Pte::Table(Mfn(pte >> 17));
         }
-        P2mType::from_bits((pte >> 11) as u8 & 15).map_or(Pte::Empty, |kind| Pte::Leaf(Mfn(pte >> 17), kind))
+        P2mType::from_bits((pte >> 11) as u8 & 15)
+            .map_or(Pte::Empty, |kind| Pte::Leaf(Mfn(pte >> 17), kind))
     }
 }
 
@@ -180,7 +181,10 @@ impl Soft {
     }
 
     fn record(&self, call: Call) {
-        self.calls.lock().unwrap_or_else(|e| e.into_inner()).push(call);
+        self.calls
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .push(call);
     }
 }
 
@@ -223,7 +227,12 @@ impl Arch for Soft {
     }
     fn set_timer(&self, deadline: Time) {
         let cpu = self.this_cpu().0 as usize;
-        if let Some(timer) = self.timers.lock().unwrap_or_else(|e| e.into_inner()).get_mut(cpu) {
+        if let Some(timer) = self
+            .timers
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .get_mut(cpu)
+        {
             *timer = deadline;
         }
     }
@@ -239,12 +248,15 @@ impl Arch for Soft {
     }
     fn interrupt_pending(&self) -> bool {
         let every = self.yield_every.load(Ordering::SeqCst);
-        let forced = every != 0 && (self.questions.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every);
+        let forced =
+            every != 0 && (self.questions.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every);
         forced || self.interrupts.load(Ordering::SeqCst) & 1 << self.this_cpu().0 != 0
     }
     fn poll_interrupts(hv: &Hypervisor<Self>) {
         let cpu = hv.arch.this_cpu();
-        hv.arch.interrupts.fetch_and(!(1 << cpu.0), Ordering::SeqCst);
+        hv.arch
+            .interrupts
+            .fetch_and(!(1 << cpu.0), Ordering::SeqCst);
         if hv.arch.timer(cpu) <= hv.arch.now() {
             hv.raise(crate::softirq::TIMER);
         }
@@ -272,7 +284,11 @@ impl Arch for Soft {
     fn new_domain(&self, _config: &DomainConfig) -> Result<()> {
         Ok(())
     }
-    fn new_vcpu(hv: &Hypervisor<Self>, _domain: &Domain<Self>, _id: VcpuId) -> Result<(SoftVcpu, SoftContext)> {
+    fn new_vcpu(
+        hv: &Hypervisor<Self>,
+        _domain: &Domain<Self>,
+        _id: VcpuId,
+    ) -> Result<(SoftVcpu, SoftContext)> {
         if hv.arch.fail_vcpu.swap(false, Ordering::SeqCst) {
             return Err(Error::NoMem);
         }
@@ -284,7 +300,8 @@ impl Arch for Soft {
     fn enter(hv: &Hypervisor<Self>, _: &Arc<Vcpu<Self>>, context: &mut SoftContext) -> Exit<Step> {
         let arch = &hv.arch;
         let cpu = arch.this_cpu();
-        if arch.interrupts.load(Ordering::SeqCst) & 1 << cpu.0 != 0 || arch.timer(cpu) <= arch.now() {
+        if arch.interrupts.load(Ordering::SeqCst) & 1 << cpu.0 != 0 || arch.timer(cpu) <= arch.now()
+        {
             return Exit::Interrupt;
         }
         if context.in_hypercall {
@@ -310,11 +327,18 @@ impl Arch for Soft {
         vcpu.block(hv);
     }
 
-    fn translate(&self, context: &mut SoftContext, address: GuestVirtAddr, _write: bool) -> Result<GuestPhysAddr> {
+    fn translate(
+        &self,
+        context: &mut SoftContext,
+        address: GuestVirtAddr,
+        _write: bool,
+    ) -> Result<GuestPhysAddr> {
         let page = address.0 >> crate::PAGE_SHIFT;
         match context.pages.get(&page) {
             None => Ok(GuestPhysAddr(address.0)),
-            Some(Some(to)) => Ok(GuestPhysAddr(to << crate::PAGE_SHIFT | address.page_offset())),
+            Some(Some(to)) => Ok(GuestPhysAddr(
+                to << crate::PAGE_SHIFT | address.page_offset(),
+            )),
             Some(None) => Err(Error::Fault),
         }
     }
@@ -327,7 +351,8 @@ impl Arch for Soft {
         vcpu.arch.interrupt.load(Ordering::SeqCst)
     }
     fn timer_fired(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, timer: u32) {
-        hv.arch.record(Call::Timer(vcpu.domain.id(), vcpu.id, timer));
+        hv.arch
+            .record(Call::Timer(vcpu.domain.id(), vcpu.id, timer));
         vcpu.arch.interrupt.store(true, Ordering::SeqCst);
         vcpu.kick(hv);
     }
@@ -369,7 +394,10 @@ impl Machine {
         };
         become_cpu(CpuId(0));
         let hv = Hypervisor::new(Soft::new(cpus), memory.frames(), console, settings);
-        Self { hv: hv.expect("a software machine"), memory }
+        Self {
+            hv: hv.expect("a software machine"),
+            memory,
+        }
     }
 
     /// The configuration of a plain domain.
@@ -399,14 +427,23 @@ impl Machine {
     /// If that fails.
     pub fn domain(&self, id: u16, vcpus: u32, pages: u64) -> Arc<Domain<Soft>> {
         let domain = Domain::new(&self.hv, Self::config(id)).expect("a domain");
-        self.hv.domains.insert(domain.clone()).expect("a free identifier");
+        self.hv
+            .domains
+            .insert(domain.clone())
+            .expect("a free identifier");
         for n in 0..pages {
             domain.charge_pages(1).expect("room");
             let frame = self.hv.frames.alloc_page(domain.id()).expect("memory");
-            domain.p2m.map_new(Gfn(n), frame, P2mType::RamRw).expect("a free guest frame");
+            domain
+                .p2m
+                .map_new(Gfn(n), frame, P2mType::RamRw)
+                .expect("a free guest frame");
         }
         for n in 0..vcpus {
-            domain.add_vcpu(&self.hv, VcpuId(n)).expect("a vCPU").up(&self.hv);
+            domain
+                .add_vcpu(&self.hv, VcpuId(n))
+                .expect("a vCPU")
+                .up(&self.hv);
         }
         domain
     }

@@ -35,7 +35,10 @@ const V3_DIST_SIZE: u64 = 0x1_0000;
 const REDIST_SIZE: u64 = 0x2_0000;
 
 /// Addresses of a domain that is not shown the machine's own (public header `arch-arm.h`).
-const GUEST_V2: GicLayout = GicLayout::V2 { dist: GuestPhysAddr(0x0300_1000), cpu: GuestPhysAddr(0x0300_2000) };
+const GUEST_V2: GicLayout = GicLayout::V2 {
+    dist: GuestPhysAddr(0x0300_1000),
+    cpu: GuestPhysAddr(0x0300_2000),
+};
 const GUEST_V3_DIST: GuestPhysAddr = GuestPhysAddr(0x0300_1000);
 const GUEST_V3_REDIST: (GuestPhysAddr, u64) = (GuestPhysAddr(0x0302_0000), 0x0100_0000);
 
@@ -65,10 +68,17 @@ impl ArmDomain {
         let gic = match (config.hardware, version) {
             (true, _) => arm.gic_layout.clone(),
             (false, GicVersion::V2) => GUEST_V2,
-            (false, GicVersion::V3) => GicLayout::V3 { dist: GUEST_V3_DIST, redist: alloc::vec![GUEST_V3_REDIST] },
+            (false, GicVersion::V3) => GicLayout::V3 {
+                dist: GUEST_V3_DIST,
+                redist: alloc::vec![GUEST_V3_REDIST],
+            },
         };
         if let GicLayout::V3 { redist, .. } = &gic
-            && redist.iter().map(|(_, size)| size / REDIST_SIZE).sum::<u64>() < config.max_vcpus.into()
+            && redist
+                .iter()
+                .map(|(_, size)| size / REDIST_SIZE)
+                .sum::<u64>()
+                < config.max_vcpus.into()
         {
             return Err(Error::Inval);
         }
@@ -77,8 +87,16 @@ impl ArmDomain {
             vcpus: config.max_vcpus,
             spis: config.interrupts,
         })?;
-        let id_config = IdConfig { gicv3: version == GicVersion::V3, pa_range: pa_range(arm.ipa_bits()) };
-        Ok(Self { vgic, gic, ids: GuestIdRegs::new(&arm.ids, id_config), event_ppi: AtomicU32::new(EVENT_PPI) })
+        let id_config = IdConfig {
+            gicv3: version == GicVersion::V3,
+            pa_range: pa_range(arm.ipa_bits()),
+        };
+        Ok(Self {
+            vgic,
+            gic,
+            ids: GuestIdRegs::new(&arm.ids, id_config),
+            event_ppi: AtomicU32::new(EVENT_PPI),
+        })
     }
 
     /// The private interrupt that announces events.
@@ -93,9 +111,12 @@ impl ArmDomain {
 
     /// The register frame of the interrupt controller at an address, and the offset in it.
     pub(super) fn gic_region(&self, address: GuestPhysAddr) -> Option<(vgic::Region, u64)> {
-        let within = |base: GuestPhysAddr, size: u64| address.0.checked_sub(base.0).filter(|o| *o < size);
+        let within =
+            |base: GuestPhysAddr, size: u64| address.0.checked_sub(base.0).filter(|o| *o < size);
         match &self.gic {
-            GicLayout::V2 { dist, .. } => within(*dist, V2_DIST_SIZE).map(|o| (vgic::Region::Dist, o)),
+            GicLayout::V2 { dist, .. } => {
+                within(*dist, V2_DIST_SIZE).map(|o| (vgic::Region::Dist, o))
+            }
             GicLayout::V3 { dist, redist } => {
                 if let Some(offset) = within(*dist, V3_DIST_SIZE) {
                     return Some((vgic::Region::Dist, offset));
@@ -104,7 +125,10 @@ impl ArmDomain {
                 for (base, size) in redist {
                     if let Some(offset) = within(*base, *size) {
                         let index = first + offset / REDIST_SIZE;
-                        return Some((vgic::Region::Redist(xen_core::VcpuId(index as u32)), offset % REDIST_SIZE));
+                        return Some((
+                            vgic::Region::Redist(xen_core::VcpuId(index as u32)),
+                            offset % REDIST_SIZE,
+                        ));
                     }
                     first += size / REDIST_SIZE;
                 }

@@ -8,8 +8,9 @@ use super::interrupts::kick_all;
 use super::vcpu::read_lrs;
 use super::{Arm, ArmContext, firmware, timers};
 use crate::decode::{
-    Access, Condition, DataAbort, El1Entry, Endian, Exit, FaultStatus, Injection, SysRegAction, SysRegView,
-    UnsupportedState, Vector, condition_passes, emulate_cp15, emulate_cp15_pair, skip_instruction, spsr,
+    Access, Condition, DataAbort, El1Entry, Endian, Exit, FaultStatus, Injection, SysRegAction,
+    SysRegView, UnsupportedState, Vector, condition_passes, emulate_cp15, emulate_cp15_pair,
+    skip_instruction, spsr,
 };
 use crate::guest;
 
@@ -25,34 +26,53 @@ pub(super) struct Trap<'a> {
     length: u64,
 }
 
-pub(super) fn handle(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext, exit: Exit) {
+pub(super) fn handle(
+    hv: &Hypervisor<Arm>,
+    vcpu: &Arc<Vcpu<Arm>>,
+    context: &mut ArmContext,
+    exit: Exit,
+) {
     let length = context.regs.raw_exit(Vector::Sync).instruction_len();
-    let mut trap = Trap { hv, vcpu, context, length };
+    let mut trap = Trap {
+        hv,
+        vcpu,
+        context,
+        length,
+    };
     match exit {
         Exit::Irq | Exit::Fiq => Arm::poll_interrupts(hv),
         Exit::Wfx { condition, .. } => trap.wait(condition),
-        Exit::Hvc { imm: FIRMWARE_IMM } if !trap.from_el0() => firmware::call(&mut trap),
-        Exit::Smc { condition, .. } if !trap.from_el0() => {
+        Exit::Hvc { imm: FIRMWARE_IMM } if !trap.is_user() => firmware::call(&mut trap),
+        Exit::Smc { condition, .. } if !trap.is_user() => {
             if trap.executes(condition) {
                 firmware::call(&mut trap);
                 trap.skip();
             }
         }
         Exit::SysReg(access) => {
-            let view = SysRegView { ids: &vcpu.domain.arch.ids, from_el0: trap.from_el0() };
+            let view = SysRegView {
+                ids: &vcpu.domain.arch.ids,
+                from_el0: trap.is_user(),
+            };
             let action = view.access(&access);
             trap.system_register(action, access.rt, None);
         }
         Exit::Cp15(access) => {
             if trap.executes(access.condition) {
-                let view = SysRegView { ids: &vcpu.domain.arch.ids, from_el0: trap.from_el0() };
+                let view = SysRegView {
+                    ids: &vcpu.domain.arch.ids,
+                    from_el0: trap.is_user(),
+                };
                 let action = emulate_cp15(&view, &access);
                 trap.system_register(action, access.rt, None);
             }
         }
         Exit::Cp15Pair(access) => {
             if trap.executes(access.condition) {
-                let view = SysRegView { ids: &vcpu.domain.arch.ids, from_el0: trap.from_el0() };
+                let view = SysRegView {
+                    ids: &vcpu.domain.arch.ids,
+                    from_el0: trap.is_user(),
+                };
                 let action = emulate_cp15_pair(&view, &access);
                 trap.system_register(action, access.rt, Some(access.rt2));
             }
@@ -94,7 +114,7 @@ pub(super) fn handle(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut 
 }
 
 impl Trap<'_> {
-    fn from_el0(&self) -> bool {
+    fn is_user(&self) -> bool {
         spsr::is_el0(self.context.regs.cpsr)
     }
 
@@ -115,8 +135,18 @@ impl Trap<'_> {
 
     pub(super) fn register(&self, n: u8) -> u64 {
         // Number 31 is the zero register.
-        let value = self.context.regs.x.get(usize::from(n)).copied().unwrap_or(0);
-        if self.context.regs.cpsr & spsr::AARCH32 == 0 { value } else { value & 0xffff_ffff }
+        let value = self
+            .context
+            .regs
+            .x
+            .get(usize::from(n))
+            .copied()
+            .unwrap_or(0);
+        if self.context.regs.cpsr & spsr::AARCH32 == 0 {
+            value
+        } else {
+            value & 0xffff_ffff
+        }
     }
 
     pub(super) fn set_register(&mut self, n: u8, value: u64) {
@@ -140,7 +170,12 @@ impl Trap<'_> {
     fn inject(&mut self, what: Injection) {
         let regs = &mut self.context.regs;
         let (vbar_el1, sctlr_el1) = guest::exception_state();
-        let entry = El1Entry { pc: regs.pc, cpsr: regs.cpsr, vbar_el1, sctlr_el1 };
+        let entry = El1Entry {
+            pc: regs.pc,
+            cpsr: regs.cpsr,
+            vbar_el1,
+            sctlr_el1,
+        };
         match entry.inject(what, &self.hv.arch.features) {
             Ok(taken) => {
                 guest::set_exception(taken.esr_el1, taken.elr_el1, taken.spsr_el1, taken.far_el1);
@@ -148,7 +183,10 @@ impl Trap<'_> {
             }
             Err(UnsupportedState) => {
                 let pc = regs.pc;
-                self.vcpu.crash(self.hv, format_args!("{what:?} at {pc:#x} cannot be delivered"));
+                self.vcpu.crash(
+                    self.hv,
+                    format_args!("{what:?} at {pc:#x} cannot be delivered"),
+                );
             }
         }
     }
@@ -216,11 +254,19 @@ impl Trap<'_> {
                 return self.skip();
             }
         }
-        self.inject(Injection::DataAbort { far: fault.far, write: abort.write });
+        self.inject(Injection::DataAbort {
+            far: fault.far,
+            write: abort.write,
+        });
     }
 
     /// A load or store to the interrupt controller; false if it has no answer.
-    fn interrupt_controller(&mut self, region: crate::vgic::Region, offset: u64, access: Access) -> bool {
+    fn interrupt_controller(
+        &mut self,
+        region: crate::vgic::Region,
+        offset: u64,
+        access: Access,
+    ) -> bool {
         let vgic = &self.vcpu.domain.arch.vgic;
         let (id, size) = (self.vcpu.id, access.size);
         let endian = Endian::of(self.context.regs.cpsr, guest::exception_state().1);

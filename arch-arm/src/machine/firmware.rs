@@ -5,7 +5,8 @@ use xen_core::{GuestPhysAddr, VcpuId};
 
 use super::exits::Trap;
 use crate::decode::{
-    AffinityLevel, AffinityState, PsciCall, PsciError, PsciResult, SmcccCall, Uid, mpidr_of, vcpu_of,
+    AffinityLevel, AffinityState, PsciCall, PsciError, PsciResult, SmcccCall, Uid, mpidr_of,
+    vcpu_of,
 };
 
 /// Answers the call in x0 to x3.
@@ -17,7 +18,12 @@ pub(super) fn call(trap: &mut Trap<'_>) {
         SmcccCall::ArchWorkaround { which, argument } => {
             return trap.hv.arch.firmware_workaround(which, argument);
         }
-        SmcccCall::Psci(PsciCall::CpuOn { target, entry, context, sixty_four }) => {
+        SmcccCall::Psci(PsciCall::CpuOn {
+            target,
+            entry,
+            context,
+            sixty_four,
+        }) => {
             // A 32-bit caller passes 32-bit values.
             let mask = if sixty_four { u64::MAX } else { 0xffff_ffff };
             register(cpu_on(trap, target, entry & mask, context & mask))
@@ -76,7 +82,12 @@ fn psci(trap: &mut Trap<'_>, call: PsciCall) -> Option<PsciResult> {
             return None;
         }
         // Answered where its arguments are cut to size.
-        PsciCall::CpuOn { target, entry, context, .. } => cpu_on(trap, target, entry, context),
+        PsciCall::CpuOn {
+            target,
+            entry,
+            context,
+            ..
+        } => cpu_on(trap, target, entry, context),
         PsciCall::AffinityInfo { target, level } => affinity(trap, target, level),
         PsciCall::MigrateInfoType => Ok(PsciCall::NO_TRUSTED_OS),
         PsciCall::SystemOff => {
@@ -93,18 +104,32 @@ fn psci(trap: &mut Trap<'_>, call: PsciCall) -> Option<PsciResult> {
 }
 
 fn cpu_on(trap: &Trap<'_>, target: u64, entry: u64, argument: u64) -> PsciResult {
-    let vcpu = vcpu_of(target).and_then(|id| trap.vcpu.domain.vcpu(id)).ok_or(PsciError::InvalidParameters)?;
+    let vcpu = vcpu_of(target)
+        .and_then(|id| trap.vcpu.domain.vcpu(id))
+        .ok_or(PsciError::InvalidParameters)?;
     if vcpu.is_up() {
         return Err(PsciError::AlreadyOn);
     }
-    if trap.vcpu.domain.p2m.lookup(xen_core::Gfn::containing(GuestPhysAddr(entry))).is_none() {
+    if trap
+        .vcpu
+        .domain
+        .p2m
+        .lookup(xen_core::Gfn::containing(GuestPhysAddr(entry)))
+        .is_none()
+    {
         return Err(PsciError::InvalidAddress);
     }
     // A vCPU that has just turned itself off may not have left its CPU yet.
-    let Some(mut context) = vcpu.try_context() else { return Err(PsciError::OnPending) };
+    let Some(mut context) = vcpu.try_context() else {
+        return Err(PsciError::OnPending);
+    };
     context.start_at(GuestPhysAddr(entry), argument);
     drop(context);
-    if vcpu.up(trap.hv) { Ok(0) } else { Err(PsciError::AlreadyOn) }
+    if vcpu.up(trap.hv) {
+        Ok(0)
+    } else {
+        Err(PsciError::AlreadyOn)
+    }
 }
 
 fn affinity(trap: &Trap<'_>, target: u64, level: AffinityLevel) -> PsciResult {
@@ -118,5 +143,9 @@ fn affinity(trap: &Trap<'_>, target: u64, level: AffinityLevel) -> PsciResult {
             }
         }
     }
-    if found { Ok(AffinityState::Off as u32) } else { Err(PsciError::InvalidParameters) }
+    if found {
+        Ok(AffinityState::Off as u32)
+    } else {
+        Err(PsciError::InvalidParameters)
+    }
 }

@@ -66,13 +66,19 @@ impl Arm {
             return Err(Error::Busy);
         }
         let mut routes = self.routes.write();
-        let place = routes.get_mut(line as usize).filter(|_| line >= FIRST_SPI).ok_or(Error::Range)?;
+        let place = routes
+            .get_mut(line as usize)
+            .filter(|_| line >= FIRST_SPI)
+            .ok_or(Error::Range)?;
         if place.is_some() {
             return Err(Error::Busy);
         }
         domain.arch.vgic.map_hw(line, line, self)?;
         self.gic.set_trigger(line, edge)?;
-        *place = Some(Line { domain: domain.clone(), virq: line });
+        *place = Some(Line {
+            domain: domain.clone(),
+            virq: line,
+        });
         Ok(())
     }
 }
@@ -127,7 +133,9 @@ pub(super) fn poll(hv: &Hypervisor<Arm>) {
                 // Its causes are looked at when the list registers are read back. Until they are written again the
                 // virtual interface is off, since a free list register with its EOI bit keeps the line up.
                 if let Some(signals) = arm.my_signals() {
-                    signals.eoi_count.fetch_add(arm.gic.eoi_count(), Ordering::Relaxed);
+                    signals
+                        .eoi_count
+                        .fetch_add(arm.gic.eoi_count(), Ordering::Relaxed);
                     signals.raise(MAINTENANCE);
                 }
                 arm.gic.set_hcr(0);

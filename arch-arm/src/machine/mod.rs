@@ -18,8 +18,8 @@ use xen_abi::features::Features as XenFeatures;
 use xen_abi::xen::arm64::SHARED_INFO;
 use xen_core::mem::Page;
 use xen_core::{
-    Arch, CpuId, Domain, DomainConfig, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, Mfn, Result,
-    SharedLayout, Time, Vcpu, VcpuId,
+    Arch, CpuId, Domain, DomainConfig, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor,
+    Mfn, Result, SharedLayout, Time, Vcpu, VcpuId,
 };
 
 use crate::decode::{Features, HostIdRegs, IdReg, SmcccCall, Workaround};
@@ -52,6 +52,9 @@ pub struct PrivateInterrupts {
     pub maintenance: u32,
 }
 
+/// Hands over, byte by byte, what was typed on the console.
+pub type ReadConsole = fn(&mut dyn FnMut(u8));
+
 /// What start-up found out about the machine.
 pub struct Description {
     /// The interrupt controller, initialised.
@@ -68,8 +71,8 @@ pub struct Description {
     pub ids: HostIdRegs,
     /// Devices that the hypervisor keeps for itself.
     pub claimed: Vec<PhysRange>,
-    /// Runs when the console's interrupt comes: the interrupt's number and what reads the bytes.
-    pub console_line: Option<(u32, fn(&mut dyn FnMut(u8)))>,
+    /// The console's interrupt: its number, and what reads the bytes.
+    pub console_line: Option<(u32, ReadConsole)>,
 }
 
 /// The machine.
@@ -87,7 +90,7 @@ pub struct Arm {
     levels: ArrayVec<u8, 3>,
     vmids: Arc<Vmids>,
     claimed: Vec<PhysRange>,
-    console_line: Option<(u32, fn(&mut dyn FnMut(u8)))>,
+    console_line: Option<(u32, ReadConsole)>,
     routes: RwLock<Vec<Option<Line>>>,
     signals: Vec<interrupts::Signals>,
 }
@@ -95,7 +98,16 @@ pub struct Arm {
 impl Arm {
     /// The machine, as start-up described it.
     pub fn new(description: Description) -> Self {
-        let Description { gic, gic_layout, private, psci, cpus, ids, claimed, console_line } = description;
+        let Description {
+            gic,
+            gic_layout,
+            private,
+            psci,
+            cpus,
+            ids,
+            claimed,
+            console_line,
+        } = description;
         let features = Features::of(&ids);
         let pa_range = ids.get(IdReg::AA64MMFR0) & 0xf;
         // VMIDs of 16 bits are not used: 255 domains are enough, and 8 bits are there everywhere.
@@ -139,7 +151,11 @@ impl Arm {
 
     /// Whether the machine's firmware has a workaround, in the words of `SMCCC_ARCH_FEATURES`.
     fn firmware_feature(&self, function: u32) -> u64 {
-        if self.workarounds { self.psci.smccc(SmcccCall::ARCH_FEATURES, function.into()) as i64 as u64 } else { SmcccCall::NOT_SUPPORTED }
+        if self.workarounds {
+            self.psci.smccc(SmcccCall::ARCH_FEATURES, function.into()) as i64 as u64
+        } else {
+            SmcccCall::NOT_SUPPORTED
+        }
     }
 
     /// Has the machine's firmware apply a workaround, if it has it.
@@ -227,8 +243,15 @@ impl Arch for Arm {
         interrupts::poll(hv);
     }
     fn power(&self, reboot: bool) {
-        let error = if reboot { self.psci.system_reset() } else { self.psci.system_off() };
-        log::error!("the firmware does not {}: {error:?}", if reboot { "reset" } else { "power off" });
+        let error = if reboot {
+            self.psci.system_reset()
+        } else {
+            self.psci.system_off()
+        };
+        log::error!(
+            "the firmware does not {}: {error:?}",
+            if reboot { "reset" } else { "power off" }
+        );
         cpu::stop();
     }
 
@@ -248,7 +271,11 @@ impl Arch for Arm {
     fn new_domain(&self, config: &DomainConfig) -> Result<ArmDomain> {
         ArmDomain::new(self, config)
     }
-    fn new_vcpu(hv: &Hypervisor<Self>, domain: &Domain<Self>, id: VcpuId) -> Result<(ArmVcpu, ArmContext)> {
+    fn new_vcpu(
+        hv: &Hypervisor<Self>,
+        domain: &Domain<Self>,
+        id: VcpuId,
+    ) -> Result<(ArmVcpu, ArmContext)> {
         vcpu::new(hv, domain, id)
     }
 
@@ -258,7 +285,11 @@ impl Arch for Arm {
     fn save(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut ArmContext) {
         vcpu::save(hv, vcpu, context);
     }
-    fn enter(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut ArmContext) -> Exit<Self::Exit> {
+    fn enter(
+        hv: &Hypervisor<Self>,
+        vcpu: &Arc<Vcpu<Self>>,
+        context: &mut ArmContext,
+    ) -> Exit<Self::Exit> {
         vcpu::enter(hv, vcpu, context)
     }
     fn handle_exit(
@@ -270,7 +301,12 @@ impl Arch for Arm {
         exits::handle(hv, vcpu, context, exit);
     }
 
-    fn translate(&self, _: &mut ArmContext, address: GuestVirtAddr, write: bool) -> Result<GuestPhysAddr> {
+    fn translate(
+        &self,
+        _: &mut ArmContext,
+        address: GuestVirtAddr,
+        write: bool,
+    ) -> Result<GuestPhysAddr> {
         guest::translate(address, write).map_err(|_| Error::Fault)
     }
 
@@ -280,7 +316,10 @@ impl Arch for Arm {
         let _ = domain.vgic.pulse(Some(vcpu.id), domain.event_ppi());
     }
     fn has_pending_interrupt(vcpu: &Vcpu<Self>) -> bool {
-        vcpu.domain.arch.vgic.has_pending(vcpu.id, &vcpu.arch.interface())
+        vcpu.domain
+            .arch
+            .vgic
+            .has_pending(vcpu.id, &vcpu.arch.interface())
     }
     fn timer_fired(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, which: u32) {
         timers::fired(hv, vcpu, which);
@@ -292,7 +331,13 @@ impl Arch for Arm {
         let page = PhysRange::new(mfn.base().0, xen_core::PAGE_SIZE);
         !self.claimed.iter().any(|range| range.overlaps(&page))
     }
-    fn cache_flush(&self, page: Page<'_>, offset: usize, length: usize, invalidate: bool) -> Result<()> {
+    fn cache_flush(
+        &self,
+        page: Page<'_>,
+        offset: usize,
+        length: usize,
+        invalidate: bool,
+    ) -> Result<()> {
         let start = page.address() as u64 + offset as u64;
         if invalidate {
             cache::clean_invalidate_range(start, length as u64);

@@ -53,7 +53,11 @@ pub(super) fn park(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut Ar
     let regs = &context.regs;
     if regs.cntv_ctl & (ENABLE | MASKED) == ENABLE {
         let deadline = timer::time_at(regs.cntv_cval.wrapping_add(regs.cntvoff));
-        hv.arm_timer(&vcpu.arch.timers().virt, deadline, TimerEvent::Arch(vcpu.clone(), VIRTUAL));
+        hv.arm_timer(
+            &vcpu.arch.timers().virt,
+            deadline,
+            TimerEvent::Arch(vcpu.clone(), VIRTUAL),
+        );
         context.timer_parked = true;
     }
 }
@@ -120,11 +124,17 @@ pub(super) fn write_physical(
     match reg {
         PhysTimerReg::Control => phys.control = value & (ENABLE | MASKED),
         PhysTimerReg::Compare => phys.compare = value,
-        PhysTimerReg::Timer => phys.compare = timer::counter().wrapping_add(value as u32 as i32 as i64 as u64),
+        PhysTimerReg::Timer => {
+            phys.compare = timer::counter().wrapping_add(value as u32 as i32 as i64 as u64)
+        }
     }
     if phys.control & (ENABLE | MASKED) == ENABLE {
         let deadline = timer::time_at(phys.compare);
-        hv.arm_timer(&vcpu.arch.timers().phys, deadline, TimerEvent::Arch(vcpu.clone(), PHYSICAL));
+        hv.arm_timer(
+            &vcpu.arch.timers().phys,
+            deadline,
+            TimerEvent::Arch(vcpu.clone(), PHYSICAL),
+        );
     } else {
         hv.timers.cancel(&vcpu.arch.timers().phys);
     }

@@ -7,12 +7,12 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use xen_core::{Domain, Exit, GuestPhysAddr, Hypervisor, Registers, Result, Vcpu, VcpuId};
 
+use super::Arm;
 use super::interrupts::{MAINTENANCE, VIRT_TIMER, kick_all};
 use super::timers::{self, PhysTimer, StandIns};
-use super::Arm;
 use crate::decode::{self, mpidr_of};
-use crate::host::gic::GicVersion;
 use crate::guest::{self, Context};
+use crate::host::gic::GicVersion;
 use crate::host::timer;
 use crate::vgic::{CpuInterface, LrImage};
 
@@ -94,7 +94,11 @@ impl ArmContext {
     }
 }
 
-pub(super) fn new(hv: &Hypervisor<Arm>, domain: &Domain<Arm>, id: VcpuId) -> Result<(ArmVcpu, ArmContext)> {
+pub(super) fn new(
+    hv: &Hypervisor<Arm>,
+    domain: &Domain<Arm>,
+    id: VcpuId,
+) -> Result<(ArmVcpu, ArmContext)> {
     let timers = StandIns::new(hv.timers.allocate()?, hv.timers.allocate()?);
     let vcpu = ArmVcpu {
         timers,
@@ -146,7 +150,9 @@ pub(super) fn save(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut Ar
 
 /// Turns what this CPU's private interrupts left behind into what the vCPU sees.
 fn take_signals(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>) {
-    let Some(signals) = hv.arch.my_signals().filter(|s| s.any()) else { return };
+    let Some(signals) = hv.arch.my_signals().filter(|s| s.any()) else {
+        return;
+    };
     let what = signals.take();
     if what & VIRT_TIMER != 0 {
         timers::pulse(hv, vcpu, hv.arch.private.virt_timer);
@@ -174,7 +180,9 @@ pub(super) fn enter(
     let vector = unsafe { guest::enter(&mut context.regs) };
     match context.regs.raw_exit(vector).decode() {
         decode::Exit::Irq | decode::Exit::Fiq => Exit::Interrupt,
-        decode::Exit::Hvc { imm: HYPERCALL_TAG } if !decode::spsr::is_el0(context.regs.cpsr) => Exit::Hypercall,
+        decode::Exit::Hvc { imm: HYPERCALL_TAG } if !decode::spsr::is_el0(context.regs.cpsr) => {
+            Exit::Hypercall
+        }
         other => Exit::Other(other),
     }
 }
@@ -191,7 +199,11 @@ pub(super) fn read_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mu
         gic.set_hcr(gic.hcr() & !EOI_COUNT);
     }
     let eoi_count = counted + hv.arch.my_signals().map_or(0, |s| s.take_eoi_count());
-    let set = vcpu.domain.arch.vgic.sync(vcpu.id, &mut context.lrs, eoi_count, &*hv.arch);
+    let set = vcpu
+        .domain
+        .arch
+        .vgic
+        .sync(vcpu.id, &mut context.lrs, eoi_count, &*hv.arch);
     kick_all(hv, &vcpu.domain, set);
 }
 
@@ -218,7 +230,11 @@ impl ArmVcpu {
 
 pub(super) fn dump(context: &ArmContext, out: &mut dyn fmt::Write) -> fmt::Result {
     let regs = &context.regs;
-    writeln!(out, "  pc {:016x} cpsr {:08x} sp_el1 {:016x}", regs.pc, regs.cpsr, regs.sp_el1)?;
+    writeln!(
+        out,
+        "  pc {:016x} cpsr {:08x} sp_el1 {:016x}",
+        regs.pc, regs.cpsr, regs.sp_el1
+    )?;
     for (n, pair) in regs.x.chunks(4).enumerate() {
         write!(out, " ")?;
         for (m, x) in pair.iter().enumerate() {
@@ -226,6 +242,14 @@ pub(super) fn dump(context: &ArmContext, out: &mut dyn fmt::Write) -> fmt::Resul
         }
         writeln!(out)?;
     }
-    writeln!(out, "  sctlr {:016x} ttbr0 {:016x} ttbr1 {:016x}", regs.sctlr, regs.ttbr0, regs.ttbr1)?;
-    writeln!(out, "  esr_el1 {:08x} far_el1 {:016x} elr_el1 {:016x}", regs.esr_el1, regs.far_el1, regs.elr_el1)
+    writeln!(
+        out,
+        "  sctlr {:016x} ttbr0 {:016x} ttbr1 {:016x}",
+        regs.sctlr, regs.ttbr0, regs.ttbr1
+    )?;
+    writeln!(
+        out,
+        "  esr_el1 {:08x} far_el1 {:016x} elr_el1 {:016x}",
+        regs.esr_el1, regs.far_el1, regs.elr_el1
+    )
 }

@@ -35,7 +35,11 @@ impl Vmids {
             }
             number as u16
         };
-        let vmid = Vmid { all: all.clone(), number, vttbr: vttbr(root, number) };
+        let vmid = Vmid {
+            all: all.clone(),
+            number,
+            vttbr: vttbr(root, number),
+        };
         // Whoever had the number before may have left translations behind.
         vmid.flush_all();
         Ok(vmid)

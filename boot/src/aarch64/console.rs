@@ -106,6 +106,12 @@ pub(super) fn print_fatal(args: fmt::Arguments<'_>) {
         PORT.lock()
     });
     if let Some(uart) = &mut *port {
-        let _ = writeln!(Lines { uart, at_start: true }, "{args}");
+        let _ = writeln!(
+            Lines {
+                uart,
+                at_start: true
+            },
+            "{args}"
+        );
     }
 }

@@ -1,5 +1,8 @@
 //! Puts the hypervisor together on the machine that start-up found, and runs it.
-#![expect(unsafe_code, reason = "hands memory to the frame allocator and the heap")]
+#![expect(
+    unsafe_code,
+    reason = "hands memory to the frame allocator and the heap"
+)]
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -16,7 +19,9 @@ use log::LevelFilter;
 use spin::Once;
 use xen_core::mem::{AllocFlags, FrameInfo, Frames};
 use xen_core::sched::SchedulerKind;
-use xen_core::{CpuId, DomainId, GuestPhysAddr, HostPhysAddr, Hypervisor, Mfn, PAGE_SHIFT, PAGE_SIZE, Settings};
+use xen_core::{
+    CpuId, DomainId, GuestPhysAddr, HostPhysAddr, Hypervisor, Mfn, PAGE_SHIFT, PAGE_SIZE, Settings,
+};
 
 use super::platform::Platform;
 use super::start::Early;
@@ -49,7 +54,11 @@ pub(crate) fn parameters(line: &str) -> Params {
     };
     let params = parsed.params;
     // Messages about starting up are information; without a word about it they are shown.
-    let own = if params.loglvl == defaults.loglvl { LevelFilter::Info } else { filter(params.loglvl.limited) };
+    let own = if params.loglvl == defaults.loglvl {
+        LevelFilter::Info
+    } else {
+        filter(params.loglvl.limited)
+    };
     console::CONSOLE.set_levels(own, filter(params.guest_loglvl.limited));
     console::CONSOLE.set_switch(params.conswitch.key, params.conswitch.stay_in_xen);
     log::set_max_level(LevelFilter::Debug);
@@ -63,7 +72,9 @@ pub(crate) fn frames(memory: &mut BootMemory) -> &'static Frames {
         let count = bank.size / PAGE_SIZE;
         let info = frame_table(memory, count);
         let va = mmu::phys_to_virt(bank.base).and_then(NonNull::new);
-        let Some(va) = va else { panic!("memory at {:#x} is not mapped", bank.base.0) };
+        let Some(va) = va else {
+            panic!("memory at {:#x} is not mapped", bank.base.0)
+        };
         // SAFETY: the direct map shows the bank at `va` for ever, but for what must not be mapped, which like all
         // that is in use is never released below.
         let added = unsafe { frames.add_bank(Mfn::containing(bank.base), va, info) };
@@ -82,11 +93,15 @@ pub(crate) fn frames(memory: &mut BootMemory) -> &'static Frames {
 /// The table for `count` frames, in memory of its own.
 fn frame_table(memory: &mut BootMemory, count: u64) -> &'static [FrameInfo] {
     let size = count * size_of::<FrameInfo>() as u64;
-    let place = memory.find_free(size, PAGE_SIZE).unwrap_or_else(|| panic!("no memory for the frame table"));
+    let place = memory
+        .find_free(size, PAGE_SIZE)
+        .unwrap_or_else(|| panic!("no memory for the frame table"));
     memory
         .add_used(PhysRange { base: place, size })
         .unwrap_or_else(|e| panic!("too many memory ranges in use: {e:?}"));
-    let Some(table) = mmu::phys_to_virt(place) else { panic!("the frame table is not mapped") };
+    let Some(table) = mmu::phys_to_virt(place) else {
+        panic!("the frame table is not mapped")
+    };
     let table = table.cast::<FrameInfo>();
     for n in 0..count as usize {
         // SAFETY: the memory is mapped, of this size, and was just taken from what nobody uses.
@@ -117,10 +132,19 @@ pub(crate) fn grow_heap(frames: &'static Frames) {
 fn gic_layout(version: &GicVersion) -> GicLayout {
     let at = |range: &boot::range::PhysRange| GuestPhysAddr(range.start().0);
     match version {
-        GicVersion::V2 { distributor, cpu_interface, .. } => {
-            GicLayout::V2 { dist: at(distributor), cpu: at(cpu_interface) }
-        }
-        GicVersion::V3 { distributor, redistributors, .. } => GicLayout::V3 {
+        GicVersion::V2 {
+            distributor,
+            cpu_interface,
+            ..
+        } => GicLayout::V2 {
+            dist: at(distributor),
+            cpu: at(cpu_interface),
+        },
+        GicVersion::V3 {
+            distributor,
+            redistributors,
+            ..
+        } => GicLayout::V3 {
             dist: at(distributor),
             redist: redistributors.iter().map(|r| (at(r), r.size())).collect(),
         },
@@ -129,17 +153,32 @@ fn gic_layout(version: &GicVersion) -> GicLayout {
 
 fn gic_registers(version: &GicVersion) -> Vec<PhysRange> {
     let ranges: Vec<_> = match version {
-        GicVersion::V2 { distributor, cpu_interface, hypervisor, virtual_cpu } => {
-            [Some(distributor), Some(cpu_interface), hypervisor.as_ref(), virtual_cpu.as_ref()]
-                .into_iter()
-                .flatten()
-                .collect()
-        }
-        GicVersion::V3 { distributor, redistributors, .. } => {
-            core::iter::once(distributor).chain(redistributors).collect()
-        }
+        GicVersion::V2 {
+            distributor,
+            cpu_interface,
+            hypervisor,
+            virtual_cpu,
+        } => [
+            Some(distributor),
+            Some(cpu_interface),
+            hypervisor.as_ref(),
+            virtual_cpu.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        GicVersion::V3 {
+            distributor,
+            redistributors,
+            ..
+        } => core::iter::once(distributor)
+            .chain(redistributors)
+            .collect(),
     };
-    ranges.into_iter().map(|r| PhysRange::new(r.start().0, r.size())).collect()
+    ranges
+        .into_iter()
+        .map(|r| PhysRange::new(r.start().0, r.size()))
+        .collect()
 }
 
 /// The machine, for the core.
@@ -148,7 +187,9 @@ fn describe(early: &Early) -> Description {
     let gic = interrupts::gic().unwrap_or_else(|| panic!("the interrupt controller is not there"));
     let private = PrivateInterrupts {
         hyp_timer: platform.hyp_timer,
-        virt_timer: platform.virtual_timer.unwrap_or_else(|| panic!("the device tree has no virtual timer interrupt")),
+        virt_timer: platform
+            .virtual_timer
+            .unwrap_or_else(|| panic!("the device tree has no virtual timer interrupt")),
         // Guests never see the hardware's: the number is the one they expect.
         phys_timer: platform.physical_timer.unwrap_or(30),
         maintenance: platform
@@ -161,16 +202,26 @@ fn describe(early: &Early) -> Description {
         gic,
         gic_layout: gic_layout(&platform.gic.version),
         private,
-        psci: platform.psci.unwrap_or_else(|| panic!("there is no PSCI firmware")),
+        psci: platform
+            .psci
+            .unwrap_or_else(|| panic!("there is no PSCI firmware")),
         cpus: percpu::online_cpus().map(|c| c.0 + 1).max().unwrap_or(1),
         ids: read_host_ids(),
         claimed,
-        console_line: early.console.and_then(|c| c.interrupt).map(|(line, _)| (line, console::read_input as _)),
+        console_line: early
+            .console
+            .and_then(|c| c.interrupt)
+            .map(|(line, _)| (line, console::read_input as _)),
     }
 }
 
 /// Makes the hypervisor.
-pub(crate) fn assemble(early: &Early, frames: &'static Frames, params: &Params, line: &str) -> &'static Hypervisor<Arm> {
+pub(crate) fn assemble(
+    early: &Early,
+    frames: &'static Frames,
+    params: &Params,
+    line: &str,
+) -> &'static Hypervisor<Arm> {
     let settings = Settings {
         scheduler: match params.sched {
             Some(SchedulerName::Null) => SchedulerKind::Null,
@@ -182,7 +233,12 @@ pub(crate) fn assemble(early: &Early, frames: &'static Frames, params: &Params, 
         max_grant_version: u32::from(params.gnttab.max_version.unwrap_or(1)),
         boot_wallclock: 0,
     };
-    let hv = Hypervisor::new(Arm::new(describe(early)), frames, &console::CONSOLE, settings);
+    let hv = Hypervisor::new(
+        Arm::new(describe(early)),
+        frames,
+        &console::CONSOLE,
+        settings,
+    );
     let hv = hv.unwrap_or_else(|e| panic!("the hypervisor cannot start: {e:?}"));
     HYPERVISOR.call_once(|| hv)
 }

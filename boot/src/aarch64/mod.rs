@@ -23,7 +23,8 @@ use boot::modules::BootModules;
 #[unsafe(no_mangle)]
 extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     let early = start::early_init(dtb, image, el);
-    let modules = BootModules::find(&early.tree).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
+    let modules =
+        BootModules::find(&early.tree).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     let line = modules.xen_cmdline.unwrap_or("");
     let params = hypervisor::parameters(line);
     for note in &modules.notes {

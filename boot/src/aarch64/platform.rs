@@ -68,7 +68,9 @@ impl core::fmt::Display for Unusable {
 
 /// The node of the console's port.
 pub(crate) fn console_node(tree: &Tree<'_>, port: &ConsolePort) -> Option<dt::NodeId> {
-    tree.nodes().find(|n| self::port(*n).is_some_and(|p| p.registers.base == port.registers.base)).map(|n| n.id())
+    tree.nodes()
+        .find(|n| self::port(*n).is_some_and(|p| p.registers.base == port.registers.base))
+        .map(|n| n.id())
 }
 
 /// The port that `node` is, if there is a driver for it.

@@ -184,14 +184,22 @@ pub(crate) fn check_modules(
     let ranges = |r: &PhysRange| boot::range::PhysRange::new(r.base, r.size);
     let image = mmu::image();
     let taken: alloc::vec::Vec<_> = [
-        ("the hypervisor", ranges(&PhysRange { base: image.base, size: image.size })),
+        (
+            "the hypervisor",
+            ranges(&PhysRange {
+                base: image.base,
+                size: image.size,
+            }),
+        ),
         ("the device tree", ranges(&early.blob)),
     ]
     .into_iter()
     .filter_map(|(name, range)| Some((name, range?)))
     .collect();
     let ram = early.tree.memory().map_err(|e| alloc::format!("{e}"))?;
-    modules.check(&ram, &taken).map_err(|e| alloc::format!("{e}"))
+    modules
+        .check(&ram, &taken)
+        .map_err(|e| alloc::format!("{e}"))
 }
 
 /// Says what machine this is.

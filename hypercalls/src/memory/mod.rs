@@ -13,25 +13,34 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
     let [command, arg, ..] = *args;
     let (op, start) = MemoryOp::decode(command);
     match op {
-        MemoryOp::INCREASE_RESERVATION | MemoryOp::DECREASE_RESERVATION | MemoryOp::POPULATE_PHYSMAP => {
-            reservation::change(call, op, start, arg)
-        }
+        MemoryOp::INCREASE_RESERVATION
+        | MemoryOp::DECREASE_RESERVATION
+        | MemoryOp::POPULATE_PHYSMAP => reservation::change(call, op, start, arg),
         // The others keep no progress in the command.
-        _ if start != 0 && op != MemoryOp::ADD_TO_PHYSMAP && op != MemoryOp::ADD_TO_PHYSMAP_BATCH => {
+        _ if start != 0
+            && op != MemoryOp::ADD_TO_PHYSMAP
+            && op != MemoryOp::ADD_TO_PHYSMAP_BATCH =>
+        {
             Err(Error::Inval)
         }
         MemoryOp::MAXIMUM_RAM_PAGE => Ok(Outcome::Done(call.hv.frames.end().0 as i64 - 1)),
         MemoryOp::CURRENT_RESERVATION => {
             let domid: u16 = call.read(arg)?;
-            Ok(Outcome::Done(call.target(domid, Verb::Memory)?.pages() as i64))
+            Ok(Outcome::Done(
+                call.target(domid, Verb::Memory)?.pages() as i64
+            ))
         }
         MemoryOp::MAXIMUM_RESERVATION => {
             let domid: u16 = call.read(arg)?;
-            Ok(Outcome::Done(call.target(domid, Verb::Memory)?.max_pages() as i64))
+            Ok(Outcome::Done(
+                call.target(domid, Verb::Memory)?.max_pages() as i64
+            ))
         }
         MemoryOp::MAXIMUM_GPFN => {
             let domid: u16 = call.read(arg)?;
-            Ok(Outcome::Done(call.target(domid, Verb::Memory)?.p2m.max_gfn().0 as i64))
+            Ok(Outcome::Done(
+                call.target(domid, Verb::Memory)?.p2m.max_gfn().0 as i64,
+            ))
         }
         MemoryOp::ADD_TO_PHYSMAP => physmap::add(call, start, arg),
         MemoryOp::ADD_TO_PHYSMAP_BATCH => physmap::add_batch(call, start, arg),

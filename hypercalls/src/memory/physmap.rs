@@ -2,7 +2,10 @@
 
 use alloc::sync::Arc;
 
-use xen_abi::memory::{EXTENT_SHIFT, MAPIDX_GRANT_TABLE_STATUS, AddToPhysmap, AddToPhysmapBatch, MapSpace, RemoveFromPhysmap};
+use xen_abi::memory::{
+    AddToPhysmap, AddToPhysmapBatch, EXTENT_SHIFT, MAPIDX_GRANT_TABLE_STATUS, MapSpace,
+    RemoveFromPhysmap,
+};
 use xen_core::p2m::P2mType;
 use xen_core::policy::{self, Verb};
 use xen_core::{Arch, Domain, Error, Gfn, Mfn, Result};
@@ -52,7 +55,13 @@ pub(super) fn add_batch<A: Arch>(call: &mut Call<'_, A>, start: u64, arg: u64) -
     for n in start..args.size.into() {
         if n != start && call.hv.should_yield() {
             let op = xen_abi::memory::MemoryOp::ADD_TO_PHYSMAP_BATCH.0;
-            return Ok(Outcome::Restart([n << EXTENT_SHIFT | u64::from(op), arg, 0, 0, 0]));
+            return Ok(Outcome::Restart([
+                n << EXTENT_SHIFT | u64::from(op),
+                arg,
+                0,
+                0,
+                0,
+            ]));
         }
         let index: u64 = call.read_at(args.idxs.0, n)?;
         let gfn: u64 = call.read_at(args.gpfns.0, n)?;
@@ -74,12 +83,14 @@ fn add_one<A: Arch>(
     gfn: Gfn,
 ) -> Result<()> {
     let (frame, kind) = match space {
-        MapSpace::SHARED_INFO if index == 0 => {
-            (target.shared_info.try_clone().ok_or(Error::NoMem)?, P2mType::Shared)
-        }
+        MapSpace::SHARED_INFO if index == 0 => (
+            target.shared_info.try_clone().ok_or(Error::NoMem)?,
+            P2mType::Shared,
+        ),
         MapSpace::SHARED_INFO => return Err(Error::Inval),
         MapSpace::GRANT_TABLE => {
-            let number = u32::try_from(index & !MAPIDX_GRANT_TABLE_STATUS).map_err(|_| Error::Inval)?;
+            let number =
+                u32::try_from(index & !MAPIDX_GRANT_TABLE_STATUS).map_err(|_| Error::Inval)?;
             if index & MAPIDX_GRANT_TABLE_STATUS != 0 {
                 (target.grants.status_frame(number)?, P2mType::Shared)
             } else {
@@ -88,7 +99,10 @@ fn add_one<A: Arch>(
         }
         MapSpace::GMFN_FOREIGN => {
             let foreign = foreign.ok_or(Error::NoSys)?;
-            let (frame, kind) = foreign.p2m.frame(Gfn(index), false).map_err(|_| Error::Inval)?;
+            let (frame, kind) = foreign
+                .p2m
+                .frame(Gfn(index), false)
+                .map_err(|_| Error::Inval)?;
             match kind {
                 P2mType::RamRw => (frame, P2mType::ForeignRw),
                 P2mType::RamRo => (frame, P2mType::ForeignRo),
@@ -127,7 +141,11 @@ pub(super) fn remove<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcom
         Some(_) => {
             target.p2m.unmap_if(gfn, |entry| {
                 // A grant mapping ends by unmapping its handle; memory was dealt with above.
-                if entry.kind.is_grant() || entry.kind.is_ram() { Err(Error::Inval) } else { Ok(()) }
+                if entry.kind.is_grant() || entry.kind.is_ram() {
+                    Err(Error::Inval)
+                } else {
+                    Ok(())
+                }
             })?;
             DONE
         }

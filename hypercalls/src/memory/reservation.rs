@@ -17,14 +17,23 @@ const CONTROL_ORDER: u32 = 18;
 const CHUNK_ORDER: u32 = 9;
 
 /// Counts done extents: the result is their number, never an error, once one was done.
-pub(super) fn change<A: Arch>(call: &mut Call<'_, A>, op: MemoryOp, start: u64, arg: u64) -> Result<Outcome> {
+pub(super) fn change<A: Arch>(
+    call: &mut Call<'_, A>,
+    op: MemoryOp,
+    start: u64,
+    arg: u64,
+) -> Result<Outcome> {
     let done = Ok(Outcome::Done(start as i64));
     // The interface answers with the count of extents where other operations answer with an error.
-    let Ok(reservation) = call.read::<Reservation>(arg) else { return done };
+    let Ok(reservation) = call.read::<Reservation>(arg) else {
+        return done;
+    };
     if reservation.nr_extents > u64::MAX >> EXTENT_SHIFT || start > reservation.nr_extents {
         return done;
     }
-    let Ok(target) = call.domain_by_id(reservation.domid) else { return done };
+    let Ok(target) = call.domain_by_id(reservation.domid) else {
+        return done;
+    };
     xen_core::policy::may(call.domain(), Verb::Memory, &target)?;
     let config = &call.domain().config;
     let limit = match (config.privileged, config.hardware) {
@@ -64,11 +73,15 @@ fn populate<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, gfn: Gfn, order: u8
     }
     let count = 1u64 << order;
     target.charge_pages(count)?;
-    let mapped = call.hv.frames.alloc(target.id(), order, AllocFlags::empty()).and_then(|block| {
-        let dropped = target.p2m.map(gfn, block.mfn(), count, P2mType::RamRw)?;
-        block.into_raw();
-        Ok(dropped)
-    });
+    let mapped = call
+        .hv
+        .frames
+        .alloc(target.id(), order, AllocFlags::empty())
+        .and_then(|block| {
+            let dropped = target.p2m.map(gfn, block.mfn(), count, P2mType::RamRw)?;
+            block.into_raw();
+            Ok(dropped)
+        });
     match mapped {
         Ok(dropped) => {
             target.uncharge_pages(dropped.ram);

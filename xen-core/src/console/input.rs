@@ -18,7 +18,9 @@ impl Focus {
     pub(super) const fn announcement(self) -> &'static str {
         match self {
             Self::Dom0 => "*** Serial input to DOM0 (type 'CTRL-a' three times to switch input)",
-            Self::Hypervisor => "*** Serial input to Xen (type 'CTRL-a' three times to switch input)",
+            Self::Hypervisor => {
+                "*** Serial input to Xen (type 'CTRL-a' three times to switch input)"
+            }
         }
     }
 }
@@ -58,7 +60,11 @@ impl Input {
     }
 
     pub(super) fn next_event(&mut self) -> Option<Event> {
-        let byte = if self.raw.is_empty() { return None } else { self.raw.remove(0) };
+        let byte = if self.raw.is_empty() {
+            return None;
+        } else {
+            self.raw.remove(0)
+        };
         if Some(byte) == self.switch {
             self.repeats += 1;
             if self.repeats == SWITCH_COUNT {

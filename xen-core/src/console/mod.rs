@@ -62,7 +62,7 @@ impl Console {
     /// Connects the serial line; what the ring holds already is written to it. Only the first call counts.
     pub fn attach(&self, sink: Sink) {
         if !self.sink.is_completed() {
-            self.ring.lock().for_each(|part| sink(part));
+            self.ring.lock().for_each(sink);
             self.sink.call_once(|| sink);
         }
     }
@@ -78,7 +78,11 @@ impl Console {
     pub fn set_switch(&self, letter: Option<u8>, to_xen: bool) {
         let mut input = self.input.lock();
         input.switch = letter.map(|l| l & 0x1f);
-        input.focus = if to_xen { Focus::Hypervisor } else { Focus::Dom0 };
+        input.focus = if to_xen {
+            Focus::Hypervisor
+        } else {
+            Focus::Dom0
+        };
     }
 
     fn emit(&self, bytes: &[u8]) {
@@ -115,7 +119,10 @@ impl Console {
     /// Prints lines from the hypervisor whatever the level, each with the prefix: answers to debug keys.
     pub fn print(&self, args: fmt::Arguments<'_>) {
         let _line = self.line.lock();
-        let mut out = Prefixed { console: self, at_start: true };
+        let mut out = Prefixed {
+            console: self,
+            at_start: true,
+        };
         let _ = out.write_fmt(args);
         if !out.at_start {
             self.emit(b"\n");
@@ -158,7 +165,9 @@ impl Console {
             let event = self.input.lock().next_event();
             match event {
                 None => return,
-                Some(input::Event::Switched(focus)) => self.print(format_args!("{}", focus.announcement())),
+                Some(input::Event::Switched(focus)) => {
+                    self.print(format_args!("{}", focus.announcement()))
+                }
                 Some(input::Event::Key(key)) => crate::keys::handle(hv, key),
                 Some(input::Event::Dom0) => crate::evtchn::raise_global_virq(hv, VIRQ_CONSOLE),
             }

@@ -13,7 +13,11 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) const fn new() -> Self {
-        Self { bytes: [0; SIZE], start: 0, end: 0 }
+        Self {
+            bytes: [0; SIZE],
+            start: 0,
+            end: 0,
+        }
     }
 
     pub(super) fn push(&mut self, from: &[u8]) {
@@ -30,7 +34,11 @@ impl Ring {
         let from = from.clamp(self.start, self.end);
         let count = to.len().min((self.end - from) as usize);
         for (n, place) in (0..count as u64).zip(to.iter_mut()) {
-            *place = self.bytes.get((from + n) as usize % SIZE).copied().unwrap_or(0);
+            *place = self
+                .bytes
+                .get((from + n) as usize % SIZE)
+                .copied()
+                .unwrap_or(0);
         }
         (from + count as u64, count)
     }

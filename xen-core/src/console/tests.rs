@@ -2,9 +2,9 @@
 
 use log::{Level, LevelFilter, Log, Record};
 
+use super::Console;
 use super::input::{Event, Focus, Input};
 use super::ring::SIZE;
-use super::Console;
 use crate::DomainId;
 
 fn text(console: &Console) -> String {
@@ -26,7 +26,12 @@ fn levels_decide_what_is_shown() {
     let console = Console::new();
     console.set_levels(LevelFilter::Warn, LevelFilter::Error);
     for (level, message) in [(Level::Info, "info"), (Level::Warn, "warn")] {
-        console.log(&Record::builder().level(level).args(format_args!("{message}")).build());
+        console.log(
+            &Record::builder()
+                .level(level)
+                .args(format_args!("{message}"))
+                .build(),
+        );
     }
     console.write_guest(DomainId(1), b"not shown");
     assert_eq!(text(&console), "(XEN) warn\n");
@@ -43,7 +48,10 @@ fn the_ring_keeps_the_latest_and_can_be_read_on() {
     let mut buffer = [0; 4];
     assert_eq!(console.read_ring(0, &mut buffer), (7, 4));
     assert_eq!(&buffer, b"aaaa");
-    assert_eq!(console.read_ring(SIZE as u64, &mut buffer), (SIZE as u64 + 3, 3));
+    assert_eq!(
+        console.read_ring(SIZE as u64, &mut buffer),
+        (SIZE as u64 + 3, 3)
+    );
     assert_eq!(&buffer[..3], b"xyz");
     console.clear_ring();
     assert_eq!(console.read_ring(0, &mut buffer).1, 0);

@@ -24,14 +24,23 @@ impl<A: Arch> EventChannels<A> {
         // A port whose word still is in a queue would be announced at once, or by the wrong queue.
         let port = {
             let delivery = self.delivery.read();
-            ports.find_free(|port| port.0 >= limit || delivery.fifo.as_ref().is_none_or(|f| !f.is_linked(port)))
+            ports.find_free(|port| {
+                port.0 >= limit || delivery.fifo.as_ref().is_none_or(|f| !f.is_linked(port))
+            })
         };
         let port = port.filter(|p| p.0 < limit).ok_or(Error::NoSpc)?;
         Ok((port, self.make_channel(port)?))
     }
 
     /// Takes a port that [`EventChannels::find_port`] found.
-    fn occupy(&self, ports: &mut Ports, port: Port, channel: &Channel<A>, state: State<A>, vcpu: VcpuId) {
+    fn occupy(
+        &self,
+        ports: &mut Ports,
+        port: Port,
+        channel: &Channel<A>,
+        state: State<A>,
+        vcpu: VcpuId,
+    ) {
         ports.take(port);
         channel.set_notify(vcpu);
         channel.set_priority(FIFO_PRIORITY_DEFAULT as u8);
@@ -80,7 +89,13 @@ impl<A: Arch> EventChannels<A> {
             return Err(Error::Inval);
         }
         let (port, near) = self.find_port(domain, &mut ports)?;
-        self.occupy(&mut ports, port, near, State::Interdomain(remote.clone(), remote_port), VcpuId(0));
+        self.occupy(
+            &mut ports,
+            port,
+            near,
+            State::Interdomain(remote.clone(), remote_port),
+            VcpuId(0),
+        );
         drop(far.replace(State::Interdomain(domain.clone(), port)));
         self.set_pending(hv, domain, port, near);
         Ok(port)
@@ -124,7 +139,13 @@ impl<A: Arch> EventChannels<A> {
     ///
     /// Errors: [`Error::Exist`] if it is bound; what [`Arch::bind_pirq`] says; [`Error::NoSpc`] without a free
     /// port; [`Error::Inval`] for a dying domain; [`Error::NoMem`].
-    pub fn bind_pirq(&self, hv: &Hypervisor<A>, domain: &Domain<A>, pirq: u32, share: bool) -> Result<Port> {
+    pub fn bind_pirq(
+        &self,
+        hv: &Hypervisor<A>,
+        domain: &Domain<A>,
+        pirq: u32,
+        share: bool,
+    ) -> Result<Port> {
         let mut ports = self.ports.lock();
         if ports.pirqs.contains_key(&pirq) {
             return Err(Error::Exist);
@@ -148,7 +169,9 @@ impl<A: Arch> EventChannels<A> {
         match &*channel.state.lock() {
             State::Unbound(_) | State::Interdomain(..) | State::Pirq(_) => {}
             State::Virq(virq, _) if scope(*virq) == Some(Scope::Global) => {}
-            State::Free | State::Reserved | State::Virq(..) | State::Ipi => return Err(Error::Inval),
+            State::Free | State::Reserved | State::Virq(..) | State::Ipi => {
+                return Err(Error::Inval);
+            }
         }
         channel.set_notify(vcpu);
         Ok(())

@@ -49,7 +49,9 @@ impl<A: Arch> EventChannels<A> {
         let channel = self.channel(port).ok_or(Error::Inval)?;
         let peer_port = match (&*channel.state.lock(), peer) {
             (State::Free | State::Reserved, _) => return Err(Error::Inval),
-            (State::Interdomain(remote, port), Some(peer)) if Arc::ptr_eq(remote, peer) => Some(*port),
+            (State::Interdomain(remote, port), Some(peer)) if Arc::ptr_eq(remote, peer) => {
+                Some(*port)
+            }
             (State::Interdomain(..), _) | (_, Some(_)) => return Ok(false),
             (State::Virq(virq, vcpu), None) => {
                 if let Some(slot) = self.virq_slot(*vcpu, *virq) {
@@ -81,7 +83,9 @@ impl<A: Arch> EventChannels<A> {
     fn close_all(&self, hv: &Hypervisor<A>, domain: &Domain<A>) -> Result<()> {
         let mut next = 0;
         for done in 1usize.. {
-            let Some(port) = self.ports.lock().next_used(next, self.count) else { break };
+            let Some(port) = self.ports.lock().next_used(next, self.count) else {
+                break;
+            };
             next = port.0 + 1;
             match self.close(hv, domain, port) {
                 // Another vCPU may have closed it.

@@ -27,12 +27,22 @@ pub(super) struct Delivery<A: Arch> {
 
 impl<A: Arch> Delivery<A> {
     pub(super) fn new(vcpus: usize) -> Result<Self> {
-        Ok(Self { shared: None, vcpus: boxed(vcpus, |_| Ok(None))?, fifo: None, closed: false })
+        Ok(Self {
+            shared: None,
+            vcpus: boxed(vcpus, |_| Ok(None))?,
+            fifo: None,
+            closed: false,
+        })
     }
 
     /// Gives up everything; for the caller to drop without the lock.
     pub(super) fn close(&mut self) -> Self {
-        let closed = Self { shared: None, vcpus: Box::default(), fifo: None, closed: true };
+        let closed = Self {
+            shared: None,
+            vcpus: Box::default(),
+            fifo: None,
+            closed: true,
+        };
         core::mem::replace(self, closed)
     }
 
@@ -69,7 +79,10 @@ impl<A: Arch> EventChannels<A> {
             return Ok(());
         }
         let mut delivery = self.delivery_mut();
-        let place = delivery.vcpus.get_mut(vcpu.id.0 as usize).ok_or(Error::Inval)?;
+        let place = delivery
+            .vcpus
+            .get_mut(vcpu.id.0 as usize)
+            .ok_or(Error::Inval)?;
         place.get_or_insert_with(|| vcpu.clone());
         Ok(())
     }
@@ -77,7 +90,13 @@ impl<A: Arch> EventChannels<A> {
     /// Makes a port of `domain`, whose channels these are, pending. The caller holds the state of a channel that
     /// leads to the port, or the control lock.
     #[inline]
-    pub(super) fn set_pending(&self, hv: &Hypervisor<A>, domain: &Domain<A>, port: Port, channel: &Channel<A>) {
+    pub(super) fn set_pending(
+        &self,
+        hv: &Hypervisor<A>,
+        domain: &Domain<A>,
+        port: Port,
+        channel: &Channel<A>,
+    ) {
         let delivery = self.delivery.read();
         match delivery.vcpu(channel.notify()) {
             Some(vcpu) => self.deliver(hv, &delivery, port, channel, Some(vcpu)),
@@ -90,12 +109,24 @@ impl<A: Arch> EventChannels<A> {
 
     /// The vCPU to notify is vCPU 0, made after the port was bound, or not made yet.
     #[cold]
-    fn set_pending_slow(&self, hv: &Hypervisor<A>, domain: &Domain<A>, port: Port, channel: &Channel<A>) {
+    fn set_pending_slow(
+        &self,
+        hv: &Hypervisor<A>,
+        domain: &Domain<A>,
+        port: Port,
+        channel: &Channel<A>,
+    ) {
         if let Some(vcpu) = domain.vcpu(channel.notify()) {
             let _ = self.attach_vcpu(&vcpu);
         }
         let delivery = self.delivery.read();
-        self.deliver(hv, &delivery, port, channel, delivery.vcpu(channel.notify()));
+        self.deliver(
+            hv,
+            &delivery,
+            port,
+            channel,
+            delivery.vcpu(channel.notify()),
+        );
     }
 
     #[inline]
@@ -144,7 +175,9 @@ impl<A: Arch> EventChannels<A> {
 
     /// Whether a port is pending; false for one that does not exist.
     pub fn is_pending(&self, port: Port) -> bool {
-        let Some(channel) = self.channel(port).filter(|_| port.0 < self.limit()) else { return false };
+        let Some(channel) = self.channel(port).filter(|_| port.0 < self.limit()) else {
+            return false;
+        };
         let delivery = self.delivery.read();
         match (&delivery.fifo, &delivery.shared) {
             (Some(fifo), _) => fifo.is_pending(port, channel),
@@ -178,7 +211,10 @@ impl<A: Arch> EventChannels<A> {
     ///
     /// Errors: [`Error::Inval`] for a port that does not exist.
     pub fn unmask(&self, hv: &Hypervisor<A>, port: Port) -> Result<()> {
-        let channel = self.channel(port).filter(|_| port.0 < self.limit()).ok_or(Error::Inval)?;
+        let channel = self
+            .channel(port)
+            .filter(|_| port.0 < self.limit())
+            .ok_or(Error::Inval)?;
         let delivery = self.delivery.read();
         let vcpu = delivery.vcpu(channel.notify());
         match (&delivery.fifo, &delivery.shared) {
@@ -196,7 +232,13 @@ impl<A: Arch> EventChannels<A> {
     /// Errors, with everything as before: [`Error::NoEnt`] for a vCPU that does not exist; [`Error::Inval`] for a
     /// block that is misaligned, leaves its page, is not the domain's writable memory or was placed before, and
     /// for a dying domain; [`Error::NoMem`].
-    pub fn init_control(&self, domain: &Domain<A>, vcpu: VcpuId, gfn: Gfn, offset: u32) -> Result<u32> {
+    pub fn init_control(
+        &self,
+        domain: &Domain<A>,
+        vcpu: VcpuId,
+        gfn: Gfn,
+        offset: u32,
+    ) -> Result<u32> {
         self.attach_vcpu(&domain.vcpu(vcpu).ok_or(Error::NoEnt)?)?;
         let offset = Fifo::check_offset(offset)?;
         let frame = domain.own_frame(gfn).map_err(|_| Error::Inval)?;
@@ -206,14 +248,19 @@ impl<A: Arch> EventChannels<A> {
         }
         // Only who holds the control lock makes or drops it.
         let first = self.delivery.read().fifo.is_none();
-        let new = if first { Some(Fifo::new(domain.max_vcpus())?) } else { None };
+        let new = if first {
+            Some(Fifo::new(domain.max_vcpus())?)
+        } else {
+            None
+        };
         let mut delivery = self.delivery_mut();
         let delivery = &mut *delivery;
         if let Some(mut fifo) = new {
             fifo.place_block(vcpu, frame, offset)?;
             if let Some(shared) = &delivery.shared {
                 for index in 0..two_level::WORDS {
-                    let mut pending = two_level::take_word::<A>(shared.page(), index) & ports.word(index, self.count);
+                    let mut pending = two_level::take_word::<A>(shared.page(), index)
+                        & ports.word(index, self.count);
                     while pending != 0 {
                         let port = Port(index as u32 * 64 + pending.trailing_zeros());
                         if let Some(channel) = self.channel(port) {
@@ -260,6 +307,9 @@ impl<A: Arch> EventChannels<A> {
 pub(super) fn note_lost<A: Arch>(vcpu: &Vcpu<A>, port: Port, lost: &AtomicU32) {
     let count = lost.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     if count.is_power_of_two() {
-        log::warn!("d{}: event words keep changing, port {port} not linked ({count} events lost)", vcpu.domain.id());
+        log::warn!(
+            "d{}: event words keep changing, port {port} not linked ({count} events lost)",
+            vcpu.domain.id()
+        );
     }
 }

@@ -11,13 +11,20 @@ impl<A: Arch> EventChannels<A> {
     /// by Xen's dump: 2 unbound, 3 interdomain, 4 pirq, 5 virq, 6 ipi), the vCPU it notifies and what it is bound to.
     pub fn dump(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let fifo = self.delivery.read().fifo.is_some();
-        writeln!(out, "Polling vCPUs: {}, delivery: {}", self.polling(), if fifo { "FIFO" } else { "2-level" })?;
+        writeln!(
+            out,
+            "Polling vCPUs: {}, delivery: {}",
+            self.polling(),
+            if fifo { "FIFO" } else { "2-level" }
+        )?;
         writeln!(out, "    port [p/m/s]")?;
         let ports = self.ports.lock();
         let mut next = 0;
         while let Some(port) = ports.next_used(next, self.count) {
             next = port.0 + 1;
-            let Some(channel) = self.channel(port) else { continue };
+            let Some(channel) = self.channel(port) else {
+                continue;
+            };
             let (used_for, number) = {
                 let state = channel.state.lock();
                 let number = match &*state {
@@ -31,7 +38,10 @@ impl<A: Arch> EventChannels<A> {
                 };
                 (Use::from(&*state), number)
             };
-            let (pending, masked) = (u8::from(self.is_pending(port)), u8::from(self.is_masked(port)));
+            let (pending, masked) = (
+                u8::from(self.is_pending(port)),
+                u8::from(self.is_masked(port)),
+            );
             write!(out, "    {:4} [{pending}/{masked}/", port.0)?;
             if fifo {
                 write!(out, "{:>2}", channel.priority())?;

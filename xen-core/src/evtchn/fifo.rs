@@ -12,8 +12,8 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use spin::Mutex;
 use xen_abi::event_channel::{
-    FIFO_BUSY, FIFO_LINK_MASK, FIFO_LINKED, FIFO_MASKED, FIFO_MAX_QUEUES, FIFO_NR_CHANNELS, FIFO_PENDING,
-    FIFO_WORDS_PER_PAGE,
+    FIFO_BUSY, FIFO_LINK_MASK, FIFO_LINKED, FIFO_MASKED, FIFO_MAX_QUEUES, FIFO_NR_CHANNELS,
+    FIFO_PENDING, FIFO_WORDS_PER_PAGE,
 };
 
 use super::boxed;
@@ -68,7 +68,9 @@ impl Fifo {
     /// No control blocks and no words yet.
     pub(super) fn new(vcpus: u32) -> Result<Self> {
         let mut pages = Vec::new();
-        pages.try_reserve_exact(MAX_PAGES).map_err(|_| Error::NoMem)?;
+        pages
+            .try_reserve_exact(MAX_PAGES)
+            .map_err(|_| Error::NoMem)?;
         let vcpus = vcpus as usize;
         Ok(Self {
             blocks: boxed(vcpus, |_| Ok(None))?,
@@ -86,7 +88,12 @@ impl Fifo {
     }
 
     /// Places a vCPU's control block, once.
-    pub(super) fn place_block(&mut self, vcpu: VcpuId, frame: FrameRef, offset: usize) -> Result<()> {
+    pub(super) fn place_block(
+        &mut self,
+        vcpu: VcpuId,
+        frame: FrameRef,
+        offset: usize,
+    ) -> Result<()> {
         match self.blocks.get_mut(vcpu.0 as usize) {
             Some(place @ None) => {
                 *place = Some(Block { frame, offset });
@@ -98,7 +105,11 @@ impl Fifo {
 
     /// Whether another page of words can be added.
     pub(super) fn check_room(&self) -> Result<()> {
-        if self.pages.len() < MAX_PAGES { Ok(()) } else { Err(Error::NoSpc) }
+        if self.pages.len() < MAX_PAGES {
+            Ok(())
+        } else {
+            Err(Error::NoSpc)
+        }
     }
 
     /// Adds a page of words; returns the ports that it holds. There is room, as the caller knows.
@@ -116,12 +127,14 @@ impl Fifo {
     }
 
     fn test(&self, port: Port, bit: u32) -> Option<bool> {
-        self.word(port).map(|(page, at)| page.load_u32(at, Ordering::SeqCst) & bit != 0)
+        self.word(port)
+            .map(|(page, at)| page.load_u32(at, Ordering::SeqCst) & bit != 0)
     }
 
     /// Whether a port is pending.
     pub(super) fn is_pending<A: Arch>(&self, port: Port, channel: &Channel<A>) -> bool {
-        self.test(port, PENDING).unwrap_or_else(|| channel.early.load(Ordering::SeqCst))
+        self.test(port, PENDING)
+            .unwrap_or_else(|| channel.early.load(Ordering::SeqCst))
     }
 
     /// Whether a port is masked; one without a word is.
@@ -195,8 +208,12 @@ impl Fifo {
         lost: &AtomicU32,
     ) {
         let Some(vcpu) = vcpu else { return };
-        let Some(Some(block)) = self.blocks.get(vcpu.id.0 as usize) else { return };
-        let Some((page, at)) = self.word(port) else { return };
+        let Some(Some(block)) = self.blocks.get(vcpu.id.0 as usize) else {
+            return;
+        };
+        let Some((page, at)) = self.word(port) else {
+            return;
+        };
         let priority = channel.priority();
         let queue = vcpu.id.0 * FIFO_MAX_QUEUES + priority;
 
@@ -216,7 +233,11 @@ impl Fifo {
             *old = 0;
         }
         *last = queue;
-        let append = if *tail == 0 || *tail == port.0 { Append::Empty } else { self.append(Port(*tail), port) };
+        let append = if *tail == 0 || *tail == port.0 {
+            Append::Empty
+        } else {
+            self.append(Port(*tail), port)
+        };
         match append {
             Append::Lost => {
                 // As if it had never been linked, so that a later event has another chance.
@@ -225,21 +246,28 @@ impl Fifo {
             }
             Append::Empty => {
                 let head = block.offset + HEADS + priority as usize * 4;
-                block.frame.page().store_u32(head, port.0, Ordering::Release);
+                block
+                    .frame
+                    .page()
+                    .store_u32(head, port.0, Ordering::Release);
             }
             Append::Linked => {}
         }
         *tail = port.0;
         drop(tail);
         let bit = 1 << priority;
-        if append == Append::Empty && block.frame.page().fetch_or_u32(block.offset + READY, bit) & bit == 0 {
+        if append == Append::Empty
+            && block.frame.page().fetch_or_u32(block.offset + READY, bit) & bit == 0
+        {
             vcpu.info.set_upcall(hv, vcpu);
         }
     }
 
     /// Makes the word of `tail` lead to `port`, if it still is in its queue.
     fn append(&self, tail: Port, port: Port) -> Append {
-        let Some((page, at)) = self.word(tail) else { return Append::Empty };
+        let Some((page, at)) = self.word(tail) else {
+            return Append::Empty;
+        };
         let mut word = page.load_u32(at, Ordering::Acquire);
         let mut result = Append::Lost;
         for attempt in 0..LINK_TRIES {

@@ -100,12 +100,18 @@ impl<A: Arch> EventChannels<A> {
     /// The channel of a port, if its chunk was made.
     #[inline]
     fn channel(&self, port: Port) -> Option<&Channel<A>> {
-        self.chunks.get(port.0 as usize / CHUNK)?.get()?.get(port.0 as usize % CHUNK)
+        self.chunks
+            .get(port.0 as usize / CHUNK)?
+            .get()?
+            .get(port.0 as usize % CHUNK)
     }
 
     /// The channel of a port, whose chunk is made if need be.
     fn make_channel(&self, port: Port) -> Result<&Channel<A>> {
-        let chunk = self.chunks.get(port.0 as usize / CHUNK).ok_or(Error::Inval)?;
+        let chunk = self
+            .chunks
+            .get(port.0 as usize / CHUNK)
+            .ok_or(Error::Inval)?;
         let chunk = chunk.try_call_once(|| boxed(CHUNK, |_| Ok(Channel::new(State::Free))))?;
         chunk.get(port.0 as usize % CHUNK).ok_or(Error::Inval)
     }
@@ -113,7 +119,11 @@ impl<A: Arch> EventChannels<A> {
     /// Number of ports that can be in use: what the domain was given and its way of delivery can hold.
     fn limit(&self) -> u32 {
         let fifo = self.delivery.read().fifo.is_some();
-        self.count.min(if fifo { FIFO_NR_CHANNELS } else { TWO_LEVEL_NR_CHANNELS })
+        self.count.min(if fifo {
+            FIFO_NR_CHANNELS
+        } else {
+            TWO_LEVEL_NR_CHANNELS
+        })
     }
 
     /// Whether the port exists: it, or one near or above it, was once in use.
@@ -152,6 +162,9 @@ impl<A: Arch> EventChannels<A> {
         }
         let channel = self.channel(port).ok_or(Error::Inval)?;
         let used_for = Use::from(&*channel.state.lock());
-        Ok(Status { used_for, vcpu: channel.notify() })
+        Ok(Status {
+            used_for,
+            vcpu: channel.notify(),
+        })
     }
 }

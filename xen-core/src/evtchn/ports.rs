@@ -35,12 +35,21 @@ impl Ports {
         if let Some(first) = used.first_mut() {
             *first |= 1;
         }
-        Ok(Self { used, first_free: 0, pirqs: BTreeMap::new(), closed: false })
+        Ok(Self {
+            used,
+            first_free: 0,
+            pirqs: BTreeMap::new(),
+            closed: false,
+        })
     }
 
     /// The lowest free port that `usable` agrees with.
     pub(super) fn find_free(&mut self, mut usable: impl FnMut(Port) -> bool) -> Option<Port> {
-        while self.used.get(self.first_free).is_some_and(|w| *w == u64::MAX) {
+        while self
+            .used
+            .get(self.first_free)
+            .is_some_and(|w| *w == u64::MAX)
+        {
             self.first_free += 1;
         }
         for (index, word) in self.used.iter().enumerate().skip(self.first_free) {

@@ -16,7 +16,12 @@ const fn place(port: Port) -> (u32, usize, u64) {
 }
 
 /// Makes a port pending and announces it to the vCPU; false if it was pending.
-pub(super) fn raise<A: Arch>(hv: &Hypervisor<A>, page: Page<'_>, vcpu: Option<&Vcpu<A>>, port: Port) -> bool {
+pub(super) fn raise<A: Arch>(
+    hv: &Hypervisor<A>,
+    page: Page<'_>,
+    vcpu: Option<&Vcpu<A>>,
+    port: Port,
+) -> bool {
     let (word, at, bit) = place(port);
     if page.fetch_or_u64(A::LAYOUT.evtchn_pending + at, bit) & bit != 0 {
         return false;
@@ -32,7 +37,12 @@ pub(super) fn raise<A: Arch>(hv: &Hypervisor<A>, page: Page<'_>, vcpu: Option<&V
 }
 
 /// Unmasks a port and announces it if it is pending.
-pub(super) fn unmask<A: Arch>(hv: &Hypervisor<A>, page: Page<'_>, vcpu: Option<&Vcpu<A>>, port: Port) {
+pub(super) fn unmask<A: Arch>(
+    hv: &Hypervisor<A>,
+    page: Page<'_>,
+    vcpu: Option<&Vcpu<A>>,
+    port: Port,
+) {
     let (word, at, bit) = place(port);
     page.fetch_and_u64(A::LAYOUT.evtchn_mask + at, !bit);
     fence(Ordering::SeqCst);

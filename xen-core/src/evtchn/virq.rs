@@ -41,8 +41,14 @@ pub fn raise_virq<A: Arch>(hv: &Hypervisor<A>, vcpu: &Vcpu<A>, virq: u32) {
 /// Raises a global VIRQ in the domain that handles it: domain 0, unless [`set_virq_handler`] said otherwise. Nothing
 /// happens if that domain did not bind it.
 pub fn raise_global_virq<A: Arch>(hv: &Hypervisor<A>, virq: u32) {
-    let Some(dom0) = hv.domains.get(DomainId::DOM0) else { return };
-    let handler = dom0.evtchn.handlers.get(virq as usize).map_or(0, |h| h.load(Ordering::Acquire));
+    let Some(dom0) = hv.domains.get(DomainId::DOM0) else {
+        return;
+    };
+    let handler = dom0
+        .evtchn
+        .handlers
+        .get(virq as usize)
+        .map_or(0, |h| h.load(Ordering::Acquire));
     let domain = match handler.checked_sub(1) {
         None => Some(dom0),
         Some(id) => hv.domains.get(DomainId(id as u16)),
@@ -60,29 +66,45 @@ pub fn set_virq_handler<A: Arch>(hv: &Hypervisor<A>, virq: u32, domain: &Domain<
         return Err(Error::Inval);
     }
     let dom0 = hv.domains.get(DomainId::DOM0).ok_or(Error::Srch)?;
-    let handler = dom0.evtchn.handlers.get(virq as usize).ok_or(Error::Inval)?;
+    let handler = dom0
+        .evtchn
+        .handlers
+        .get(virq as usize)
+        .ok_or(Error::Inval)?;
     // Under the lock, a dying domain has either closed its ports or will take itself out.
     let ports = domain.evtchn.ports.lock();
     if ports.closed {
         return Err(Error::Inval);
     }
-    let value = if domain.id() == DomainId::DOM0 { 0 } else { u32::from(domain.id().0) + 1 };
+    let value = if domain.id() == DomainId::DOM0 {
+        0
+    } else {
+        u32::from(domain.id().0) + 1
+    };
     handler.store(value, Ordering::Release);
     Ok(())
 }
 
 impl<A: Arch> EventChannels<A> {
     /// Where the port of a VIRQ is noted.
-    pub(super) fn virq_slot(&self, vcpu: VcpuId, virq: u32) -> Option<&core::sync::atomic::AtomicU32> {
+    pub(super) fn virq_slot(
+        &self,
+        vcpu: VcpuId,
+        virq: u32,
+    ) -> Option<&core::sync::atomic::AtomicU32> {
         self.virqs.get(vcpu.0 as usize)?.get(virq as usize)
     }
 
     fn raise_bound(&self, hv: &Hypervisor<A>, domain: &Domain<A>, vcpu: VcpuId, virq: u32) {
-        let port = self.virq_slot(vcpu, virq).map_or(0, |slot| slot.load(Ordering::Acquire));
+        let port = self
+            .virq_slot(vcpu, virq)
+            .map_or(0, |slot| slot.load(Ordering::Acquire));
         if port == 0 {
             return;
         }
-        let Some(channel) = self.channel(Port(port)) else { return };
+        let Some(channel) = self.channel(Port(port)) else {
+            return;
+        };
         let state = channel.state.lock();
         // The port may have been closed, and bound to something else, since the slot was read.
         if let State::Virq(bound, to) = &*state
@@ -94,8 +116,12 @@ impl<A: Arch> EventChannels<A> {
 
     /// Raises the event of a physical interrupt of `domain`; false if it is not bound.
     pub fn raise_pirq(&self, hv: &Hypervisor<A>, domain: &Domain<A>, pirq: u32) -> bool {
-        let Some(port) = self.ports.lock().pirqs.get(&pirq).copied() else { return false };
-        let Some(channel) = self.channel(port) else { return false };
+        let Some(port) = self.ports.lock().pirqs.get(&pirq).copied() else {
+            return false;
+        };
+        let Some(channel) = self.channel(port) else {
+            return false;
+        };
         let state = channel.state.lock();
         let bound = matches!(&*state, State::Pirq(bound) if *bound == pirq);
         if bound {

@@ -44,22 +44,45 @@ impl<A: Arch> Drop for Held<'_, A> {
 }
 
 impl<A: Arch> CopyEnd<A> {
-    fn hold<'a>(&'a self, caller: &Domain<A>, length: u16, write: bool) -> Result<Held<'a, A>, Status> {
+    fn hold<'a>(
+        &'a self,
+        caller: &Domain<A>,
+        length: u16,
+        write: bool,
+    ) -> Result<Held<'a, A>, Status> {
         match self.place {
             CopyPlace::Own(gfn) => {
                 if self.domain.id() != caller.id() {
                     return Err(Status::PermissionDenied);
                 }
-                let (frame, _) = self.domain.p2m.frame(gfn, write).map_err(|_| Status::BadPage)?;
-                Ok(Held { end: self, frame, write })
+                let (frame, _) = self
+                    .domain
+                    .p2m
+                    .frame(gfn, write)
+                    .map_err(|_| Status::BadPage)?;
+                Ok(Held {
+                    end: self,
+                    frame,
+                    write,
+                })
             }
             CopyPlace::Granted(gref) => {
                 if self.domain.dying() != Dying::Alive {
                     return Err(Status::BadDomain);
                 }
-                let (frame, start, granted) = self.domain.grants.acquire(&self.domain, gref, caller, write)?;
-                let held = Held { end: self, frame, write };
-                let (from, to) = (u32::from(self.offset), u32::from(self.offset) + u32::from(length));
+                let (frame, start, granted) =
+                    self.domain
+                        .grants
+                        .acquire(&self.domain, gref, caller, write)?;
+                let held = Held {
+                    end: self,
+                    frame,
+                    write,
+                };
+                let (from, to) = (
+                    u32::from(self.offset),
+                    u32::from(self.offset) + u32::from(length),
+                );
                 if from < u32::from(start) || to > u32::from(start) + u32::from(granted) {
                     return Err(Status::GeneralError);
                 }
@@ -72,7 +95,12 @@ impl<A: Arch> CopyEnd<A> {
 /// Copies `length` bytes for `caller` (`GNTTABOP_copy`); neither end may leave its page.
 ///
 /// Errors: the status that the interface gives each failure.
-pub fn copy<A: Arch>(caller: &Domain<A>, from: &CopyEnd<A>, to: &CopyEnd<A>, length: u16) -> Result<(), Status> {
+pub fn copy<A: Arch>(
+    caller: &Domain<A>,
+    from: &CopyEnd<A>,
+    to: &CopyEnd<A>,
+    length: u16,
+) -> Result<(), Status> {
     for end in [from, to] {
         if u64::from(end.offset) + u64::from(length) > PAGE_SIZE {
             return Err(Status::BadCopyArg);
@@ -80,7 +108,13 @@ pub fn copy<A: Arch>(caller: &Domain<A>, from: &CopyEnd<A>, to: &CopyEnd<A>, len
     }
     let source = from.hold(caller, length, false)?;
     let dest = to.hold(caller, length, true)?;
-    move_bytes(source.frame.page(), from.offset.into(), dest.frame.page(), to.offset.into(), length.into());
+    move_bytes(
+        source.frame.page(),
+        from.offset.into(),
+        dest.frame.page(),
+        to.offset.into(),
+        length.into(),
+    );
     Ok(())
 }
 

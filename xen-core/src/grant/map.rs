@@ -44,7 +44,11 @@ pub(super) struct MapTrack<A: Arch> {
 
 impl<A: Arch> MapTrack<A> {
     pub(super) const fn new(frames: u32) -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), limit: frames.saturating_mul(PER_FRAME) }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            limit: frames.saturating_mul(PER_FRAME),
+        }
     }
 
     pub(super) fn in_use(&self) -> usize {
@@ -55,7 +59,9 @@ impl<A: Arch> MapTrack<A> {
         if let Some(handle) = self.free.pop() {
             return Some(handle);
         }
-        let handle = u32::try_from(self.entries.len()).ok().filter(|h| *h < self.limit)?;
+        let handle = u32::try_from(self.entries.len())
+            .ok()
+            .filter(|h| *h < self.limit)?;
         self.entries.push(None);
         Some(handle)
     }
@@ -92,10 +98,19 @@ impl<A: Arch> GrantTable<A> {
                 if let Some(entry) = track.entries.get_mut(handle as usize) {
                     *entry = {
                         let mfn = crate::Mfn::containing(bus_address);
-                        Some(Mapping { granter: granter.clone(), mfn, gref, gfn, write })
+                        Some(Mapping {
+                            granter: granter.clone(),
+                            mfn,
+                            gref,
+                            gfn,
+                            write,
+                        })
                     };
                 }
-                Ok(Mapped { handle, bus_address })
+                Ok(Mapped {
+                    handle,
+                    bus_address,
+                })
             }
             Err(status) => {
                 track.free.push(handle);
@@ -113,7 +128,11 @@ impl<A: Arch> GrantTable<A> {
         write: bool,
     ) -> Result<HostPhysAddr, Status> {
         let (frame, start, length) = granter.grants.acquire(granter, gref, domain, write)?;
-        let kind = if write { P2mType::GrantRw } else { P2mType::GrantRo };
+        let kind = if write {
+            P2mType::GrantRw
+        } else {
+            P2mType::GrantRo
+        };
         let bus_address = frame.mfn().base();
         let whole = start == 0 && u64::from(length) == crate::PAGE_SIZE;
         let mapped = if whole {
@@ -139,7 +158,12 @@ impl<A: Arch> GrantTable<A> {
 
     /// Whether the owner of this table has mapped the frame by a grant.
     pub fn maps(&self, mfn: crate::Mfn) -> bool {
-        self.track.lock().entries.iter().flatten().any(|m| m.mfn == mfn)
+        self.track
+            .lock()
+            .entries
+            .iter()
+            .flatten()
+            .any(|m| m.mfn == mfn)
     }
 
     /// Undoes the mapping `handle` of `domain`, the owner of this table. `gfn` is where it was made.
@@ -147,17 +171,30 @@ impl<A: Arch> GrantTable<A> {
     /// Errors: [`Status::BadHandle`]; [`Status::BadVirtAddr`] for another `gfn`, with the mapping as it was.
     pub fn unmap(&self, domain: &Domain<A>, handle: u32, gfn: Gfn) -> Result<(), Status> {
         let mut track = self.track.lock();
-        let mapping = track.entries.get(handle as usize).and_then(Option::as_ref).ok_or(Status::BadHandle)?;
+        let mapping = track
+            .entries
+            .get(handle as usize)
+            .and_then(Option::as_ref)
+            .ok_or(Status::BadHandle)?;
         if mapping.gfn != gfn {
             return Err(Status::BadVirtAddr);
         }
-        match domain.p2m.unmap_if(gfn, |entry| if entry.kind.is_grant() { Ok(()) } else { Err(Error::NoEnt) }) {
+        match domain.p2m.unmap_if(gfn, |entry| {
+            if entry.kind.is_grant() {
+                Ok(())
+            } else {
+                Err(Error::NoEnt)
+            }
+        }) {
             // Somebody may have mapped something else over it: then there is nothing left to take out.
             Ok(_) | Err(Error::NoEnt) => {}
             Err(error) => return Err(error.into()),
         }
         if let Some(mapping) = track.take(handle) {
-            mapping.granter.grants.release_use(mapping.gref, mapping.write);
+            mapping
+                .granter
+                .grants
+                .release_use(mapping.gref, mapping.write);
         }
         Ok(())
     }
@@ -167,9 +204,15 @@ impl<A: Arch> GrantTable<A> {
         let mut track = self.track.lock();
         while let Some(entry) = track.entries.pop() {
             if let Some(mapping) = entry {
-                mapping.granter.grants.release_use(mapping.gref, mapping.write);
+                mapping
+                    .granter
+                    .grants
+                    .release_use(mapping.gref, mapping.write);
             }
-            if track.entries.len().is_multiple_of(32) && !track.entries.is_empty() && hv.should_yield() {
+            if track.entries.len().is_multiple_of(32)
+                && !track.entries.is_empty()
+                && hv.should_yield()
+            {
                 // Handles above the new end must not be given out again.
                 let end = track.entries.len() as u32;
                 track.free.retain(|h| *h < end);
@@ -189,7 +232,9 @@ impl<A: Arch> GrantTable<A> {
         grantee: &Domain<A>,
         write: bool,
     ) -> Result<(crate::mem::FrameRef, u16, u16), Status> {
-        self.table.lock().acquire(&granter.p2m, gref, grantee.id(), write)
+        self.table
+            .lock()
+            .acquire(&granter.p2m, gref, grantee.id(), write)
     }
 
     /// Ends a use.

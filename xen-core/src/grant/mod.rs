@@ -24,7 +24,7 @@ use map::MapTrack;
 use table::Table;
 
 pub use copy::{CopyEnd, CopyPlace, copy};
-pub use map::{Mapped, MapFlags};
+pub use map::{MapFlags, Mapped};
 
 /// Result of one grant operation (`GNTST_*` of public header `grant_table.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +143,11 @@ impl<A: Arch> GrantTable<A> {
     /// For the debug key: entries in use and mappings.
     pub fn dump(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         self.table.lock().dump(out)?;
-        writeln!(out, "  {} mappings of other domains' frames", self.mappings())
+        writeln!(
+            out,
+            "  {} mappings of other domains' frames",
+            self.mappings()
+        )
     }
 }
 

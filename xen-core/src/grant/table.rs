@@ -114,8 +114,16 @@ impl Table {
     }
 
     pub(super) fn shared_frame(&mut self, index: u32) -> Result<FrameRef> {
-        self.grow(index.checked_add(1).ok_or(Error::Inval)?.max(self.shared.len() as u32))?;
-        self.shared.get(index as usize).and_then(FrameRef::try_clone).ok_or(Error::Inval)
+        self.grow(
+            index
+                .checked_add(1)
+                .ok_or(Error::Inval)?
+                .max(self.shared.len() as u32),
+        )?;
+        self.shared
+            .get(index as usize)
+            .and_then(FrameRef::try_clone)
+            .ok_or(Error::Inval)
     }
 
     pub(super) fn status_frame(&mut self, index: u32) -> Result<FrameRef> {
@@ -123,7 +131,10 @@ impl Table {
             return Err(Error::Inval);
         }
         self.grow_status(index + 1)?;
-        self.status.get(index as usize).and_then(FrameRef::try_clone).ok_or(Error::Inval)
+        self.status
+            .get(index as usize)
+            .and_then(FrameRef::try_clone)
+            .ok_or(Error::Inval)
     }
 
     pub(super) fn status_frames(&self) -> u32 {
@@ -140,7 +151,10 @@ impl Table {
     /// The frame and offset of a version 2 entry's status.
     fn status_place(&self, gref: GrantRef) -> Option<(&FrameRef, usize)> {
         let per_page = PAGE_SIZE as u32 / STATUS_SIZE;
-        Some((self.status.get((gref.0 / per_page) as usize)?, (gref.0 % per_page * STATUS_SIZE) as usize))
+        Some((
+            self.status.get((gref.0 / per_page) as usize)?,
+            (gref.0 % per_page * STATUS_SIZE) as usize,
+        ))
     }
 
     fn header(&self, gref: GrantRef) -> Option<(u16, u16, u32)> {
@@ -156,7 +170,12 @@ impl Table {
         let whole = (0, PAGE_SIZE as u16);
         if self.version == 1 {
             let gfn = Gfn(u64::from(page.load_u32(at + 4, Ordering::Acquire)));
-            return Some(Entry { flags, domid, part: whole, gfn });
+            return Some(Entry {
+                flags,
+                domid,
+                part: whole,
+                gfn,
+            });
         }
         let part = if flags & flag::SUB_PAGE != 0 {
             let word = page.load_u32(at + 4, Ordering::Acquire);
@@ -164,7 +183,12 @@ impl Table {
         } else {
             whole
         };
-        Some(Entry { flags, domid, part, gfn: Gfn(page.load_u64(at + 8, Ordering::Acquire)) })
+        Some(Entry {
+            flags,
+            domid,
+            part,
+            gfn: Gfn(page.load_u64(at + 8, Ordering::Acquire)),
+        })
     }
 
     /// Marks an entry in use as the guest sees it, if it still says what was read: `grantee` may do this.
@@ -181,7 +205,11 @@ impl Table {
             }
             let (frame, at) = self.place(gref).ok_or(Status::BadGntref)?;
             if self.version == 1 {
-                if frame.page().compare_exchange_u32(at, word, word | u32::from(bits)).is_ok() {
+                if frame
+                    .page()
+                    .compare_exchange_u32(at, word, word | u32::from(bits))
+                    .is_ok()
+                {
                     return Ok(entry);
                 }
             } else {
@@ -243,9 +271,15 @@ impl Table {
                 return Err(Status::BadPage);
             }
         }
-        let active = self.active.get_mut(gref.0 as usize).ok_or(Status::BadGntref)?;
+        let active = self
+            .active
+            .get_mut(gref.0 as usize)
+            .ok_or(Status::BadGntref)?;
         active.pin(write, grant);
-        match active.grant().and_then(|g| Some((g.frame.try_clone()?, g.start, g.length))) {
+        match active
+            .grant()
+            .and_then(|g| Some((g.frame.try_clone()?, g.start, g.length)))
+        {
             Some(found) => Ok(found),
             None => {
                 self.release_use(gref, write);
@@ -254,26 +288,38 @@ impl Table {
         }
     }
 
-    fn resolve<A: Arch>(p2m: &P2m<A>, entry: &Entry, grantee: DomainId, write: bool) -> Result<Grant, Status> {
+    fn resolve<A: Arch>(
+        p2m: &P2m<A>,
+        entry: &Entry,
+        grantee: DomainId,
+        write: bool,
+    ) -> Result<Grant, Status> {
         let (start, length) = entry.part;
         if u32::from(start) + u32::from(length) > PAGE_SIZE as u32 {
             return Err(Status::GeneralError);
         }
         match p2m.frame(entry.gfn, write) {
-            Ok((frame, kind)) if kind.is_ram() => {
-                Ok(Grant { grantee, gfn: entry.gfn, frame, start, length })
-            }
+            Ok((frame, kind)) if kind.is_ram() => Ok(Grant {
+                grantee,
+                gfn: entry.gfn,
+                frame,
+                start,
+                length,
+            }),
             _ => Err(Status::BadPage),
         }
     }
 
     fn still_writable<A: Arch>(p2m: &P2m<A>, grant: &Grant) -> bool {
-        p2m.frame(grant.gfn, true).is_ok_and(|(frame, kind)| kind.is_ram() && frame.mfn() == grant.frame.mfn())
+        p2m.frame(grant.gfn, true)
+            .is_ok_and(|(frame, kind)| kind.is_ram() && frame.mfn() == grant.frame.mfn())
     }
 
     /// Ends a use.
     pub(super) fn release_use(&mut self, gref: GrantRef, write: bool) {
-        let Some(active) = self.active.get_mut(gref.0 as usize) else { return };
+        let Some(active) = self.active.get_mut(gref.0 as usize) else {
+            return;
+        };
         active.unpin(write);
         let (in_use, writers) = (active.in_use(), active.has_writers());
         let mut bits = 0;
@@ -301,14 +347,20 @@ impl Table {
         if self.active.iter().any(Active::in_use) {
             return Err(Error::Busy);
         }
-        let unused = |n| self.header(GrantRef(n)).is_none_or(|(flags, ..)| flags & flag::TYPE == 0);
+        let unused = |n| {
+            self.header(GrantRef(n))
+                .is_none_or(|(flags, ..)| flags & flag::TYPE == 0)
+        };
         if !(RESERVED..self.entries()).all(unused) {
             return Err(Error::Busy);
         }
         // Prepare: a new set of status frames; then commit.
         let mut kept = Vec::new();
         for n in 0..RESERVED.min(self.entries()) {
-            kept.push(self.read(GrantRef(n)).filter(|e| self.convertible(e, version)));
+            kept.push(
+                self.read(GrantRef(n))
+                    .filter(|e| self.convertible(e, version)),
+            );
         }
         if version == 2 {
             self.grow_status(Self::status_for(self.shared.len() as u32))?;
@@ -332,11 +384,14 @@ impl Table {
     /// Whether a reserved entry has a meaning in the other version.
     fn convertible(&self, entry: &Entry, to: u32) -> bool {
         entry.flags & flag::TYPE == flag::PERMIT_ACCESS
-            && (to == 2 || (entry.flags & flag::SUB_PAGE == 0 && entry.gfn.0 <= u64::from(u32::MAX)))
+            && (to == 2
+                || (entry.flags & flag::SUB_PAGE == 0 && entry.gfn.0 <= u64::from(u32::MAX)))
     }
 
     fn write(&self, gref: GrantRef, entry: Entry) {
-        let Some((frame, at)) = self.place(gref) else { return };
+        let Some((frame, at)) = self.place(gref) else {
+            return;
+        };
         let page = frame.page();
         if self.version == 1 {
             page.store_u32(at + 4, entry.gfn.0 as u32, Ordering::Release);
@@ -344,7 +399,11 @@ impl Table {
             page.store_u64(at + 8, entry.gfn.0, Ordering::Release);
         }
         let flags = entry.flags & (flag::TYPE | flag::READONLY);
-        page.store_u32(at, u32::from(flags) | u32::from(entry.domid) << 16, Ordering::Release);
+        page.store_u32(
+            at,
+            u32::from(flags) | u32::from(entry.domid) << 16,
+            Ordering::Release,
+        );
     }
 
     pub(super) fn swap(&mut self, a: GrantRef, b: GrantRef) -> Status {
@@ -358,7 +417,10 @@ impl Table {
         if let (Some((fa, at_a)), Some((fb, at_b))) = (self.place(a), self.place(b)) {
             for word in (0..self.entry_size() as usize).step_by(8) {
                 let (pa, pb) = (fa.page(), fb.page());
-                let (va, vb) = (pa.load_u64(at_a + word, Ordering::Acquire), pb.load_u64(at_b + word, Ordering::Acquire));
+                let (va, vb) = (
+                    pa.load_u64(at_a + word, Ordering::Acquire),
+                    pb.load_u64(at_b + word, Ordering::Acquire),
+                );
                 pa.store_u64(at_a + word, vb, Ordering::Release);
                 pb.store_u64(at_b + word, va, Ordering::Release);
             }
@@ -375,7 +437,11 @@ impl Table {
 
     pub(super) fn dump(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let (size, max) = self.size();
-        writeln!(out, "  grant table version {}, {size} of {max} frames", self.version)?;
+        writeln!(
+            out,
+            "  grant table version {}, {size} of {max} frames",
+            self.version
+        )?;
         for (gref, active) in self.active.iter().enumerate().filter(|(_, a)| a.in_use()) {
             let (readers, writers) = active.pins();
             if let Some(grant) = active.grant() {

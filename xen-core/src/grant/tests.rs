@@ -22,11 +22,20 @@ fn grant(domain: &Dom, gref: u32, to: u16, gfn: u64, flags: u16) {
     let frame = domain.grants.shared_frame(gref / 512).unwrap();
     let at = (gref % 512) as usize * 8;
     frame.page().store_u32(at + 4, gfn as u32, Ordering::SeqCst);
-    frame.page().store_u32(at, u32::from(1 | flags) | u32::from(to) << 16, Ordering::SeqCst);
+    frame.page().store_u32(
+        at,
+        u32::from(1 | flags) | u32::from(to) << 16,
+        Ordering::SeqCst,
+    );
 }
 
 fn flags_of(domain: &Dom, gref: u32) -> u16 {
-    domain.grants.shared_frame(gref / 512).unwrap().page().load_u16((gref % 512) as usize * 8, Ordering::SeqCst)
+    domain
+        .grants
+        .shared_frame(gref / 512)
+        .unwrap()
+        .page()
+        .load_u16((gref % 512) as usize * 8, Ordering::SeqCst)
 }
 
 /// Tries to revoke a version 1 entry as the guest would: only if it is not in use.
@@ -50,9 +59,15 @@ fn a_mapping_shares_the_frame_and_marks_the_entry() {
     assert_eq!(mapped.bus_address, a.p2m.lookup(Gfn(3)).unwrap().mfn.base());
     assert_eq!(flags_of(&a, 9), 1 | 8 | 16);
     assert!(!revoke(&a, 9));
-    assert_eq!(b.grants.unmap(&b, mapped.handle, Gfn(101)), Err(Status::BadVirtAddr));
+    assert_eq!(
+        b.grants.unmap(&b, mapped.handle, Gfn(101)),
+        Err(Status::BadVirtAddr)
+    );
     assert_eq!(b.grants.unmap(&b, mapped.handle, Gfn(100)), Ok(()));
-    assert_eq!(b.grants.unmap(&b, mapped.handle, Gfn(100)), Err(Status::BadHandle));
+    assert_eq!(
+        b.grants.unmap(&b, mapped.handle, Gfn(100)),
+        Err(Status::BadHandle)
+    );
     assert_eq!(flags_of(&a, 9), 1);
     assert_eq!(b.p2m.lookup(Gfn(100)), None);
     assert!(revoke(&a, 9));
@@ -65,7 +80,11 @@ fn what_was_not_granted_is_refused() {
     grant(&a, 9, 3, 0, 0);
     grant(&a, 10, 2, 0, READONLY);
     grant(&a, 11, 2, 77, 0);
-    let map = |gref, flags| b.grants.map(&b, &a, GrantRef(gref), Gfn(100), flags).map(|_| ());
+    let map = |gref, flags| {
+        b.grants
+            .map(&b, &a, GrantRef(gref), Gfn(100), flags)
+            .map(|_| ())
+    };
     assert_eq!(map(9, RO), Err(Status::GeneralError), "for somebody else");
     assert_eq!(map(10, RW), Err(Status::GeneralError), "read-only");
     assert_eq!(map(11, RO), Err(Status::BadPage), "no memory there");
@@ -73,7 +92,11 @@ fn what_was_not_granted_is_refused() {
     assert_eq!(map(512, RO), Err(Status::BadGntref), "beyond the table");
     assert_eq!(map(u32::MAX, RO), Err(Status::BadGntref));
     for gref in 9..13 {
-        assert_eq!(flags_of(&a, gref) & 0x18, 0, "a refused entry is not marked");
+        assert_eq!(
+            flags_of(&a, gref) & 0x18,
+            0,
+            "a refused entry is not marked"
+        );
     }
     assert_eq!(b.grants.mappings(), 0);
     assert_eq!(map(10, RO), Ok(()));
@@ -134,7 +157,11 @@ fn versions_switch_only_while_nothing_is_in_use() {
     assert_eq!(a.grants.set_version(2), Err(Error::Busy));
     b.grants.unmap(&b, mapped.handle, Gfn(100)).unwrap();
     grant(&a, 20, 2, 3, 0);
-    assert_eq!(a.grants.set_version(2), Err(Error::Busy), "an entry that is not reserved is in the table");
+    assert_eq!(
+        a.grants.set_version(2),
+        Err(Error::Busy),
+        "an entry that is not reserved is in the table"
+    );
     assert!(revoke(&a, 20));
     assert_eq!(a.grants.status_frame(0).err(), Some(Error::Inval));
     a.grants.set_version(2).unwrap();
@@ -142,7 +169,10 @@ fn versions_switch_only_while_nothing_is_in_use() {
     // The reserved entry was carried over to the new layout.
     let mapped = b.grants.map(&b, &a, GrantRef(1), Gfn(100), RO).unwrap();
     assert_eq!(status.page().load_u16(2, Ordering::SeqCst), 8);
-    assert_eq!(b.grants.map(&b, &a, GrantRef(1), Gfn(101), RW).err(), Some(Status::GeneralError));
+    assert_eq!(
+        b.grants.map(&b, &a, GrantRef(1), Gfn(101), RW).err(),
+        Some(Status::GeneralError)
+    );
     b.grants.unmap(&b, mapped.handle, Gfn(100)).unwrap();
     assert_eq!(status.page().load_u16(2, Ordering::SeqCst), 0);
     // A status frame that the guest still holds outlives the switch back.
@@ -155,10 +185,16 @@ fn versions_switch_only_while_nothing_is_in_use() {
 #[test]
 fn the_second_version_is_refused_where_the_limit_says_so() {
     let machine = Machine::new(64, 1);
-    let config = crate::DomainConfig { max_grant_version: 1, ..Machine::config(1) };
+    let config = crate::DomainConfig {
+        max_grant_version: 1,
+        ..Machine::config(1)
+    };
     let domain = Domain::new(&machine.hv, config).unwrap();
     assert_eq!(domain.grants.set_version(2), Err(Error::NoSys));
-    let config = crate::DomainConfig { max_grant_frames: 0, ..Machine::config(2) };
+    let config = crate::DomainConfig {
+        max_grant_frames: 0,
+        ..Machine::config(2)
+    };
     assert_eq!(Domain::new(&machine.hv, config).err(), Some(Error::Inval));
 }
 
@@ -168,15 +204,33 @@ fn copies_stay_in_their_pages_and_need_the_right() {
     let (a, b) = (machine.domain(1, 0, 4), machine.domain(2, 0, 4));
     grant(&a, 9, 2, 3, READONLY);
     a.write_physical(Gfn(3).base(), &[7; 4096]).unwrap();
-    let from = |offset| CopyEnd { domain: a.clone(), place: CopyPlace::Granted(GrantRef(9)), offset };
-    let own = |domain: &Dom, offset| CopyEnd { domain: domain.clone(), place: CopyPlace::Own(Gfn(1)), offset };
+    let from = |offset| CopyEnd {
+        domain: a.clone(),
+        place: CopyPlace::Granted(GrantRef(9)),
+        offset,
+    };
+    let own = |domain: &Dom, offset| CopyEnd {
+        domain: domain.clone(),
+        place: CopyPlace::Own(Gfn(1)),
+        offset,
+    };
     assert_eq!(copy(&b, &from(5), &own(&b, 1), 4000), Ok(()));
     let mut seen = [0; 4096];
     b.read_physical(Gfn(1).base(), &mut seen).unwrap();
     assert!(seen[0] == 0 && seen[1..4001].iter().all(|b| *b == 7) && seen[4001] == 0);
-    assert_eq!(copy(&b, &from(97), &own(&b, 0), 4000), Err(Status::BadCopyArg));
-    assert_eq!(copy(&b, &own(&b, 0), &from(0), 8), Err(Status::GeneralError), "into a read-only grant");
-    assert_eq!(copy(&b, &own(&a, 0), &own(&b, 0), 8), Err(Status::PermissionDenied));
+    assert_eq!(
+        copy(&b, &from(97), &own(&b, 0), 4000),
+        Err(Status::BadCopyArg)
+    );
+    assert_eq!(
+        copy(&b, &own(&b, 0), &from(0), 8),
+        Err(Status::GeneralError),
+        "into a read-only grant"
+    );
+    assert_eq!(
+        copy(&b, &own(&a, 0), &own(&b, 0), 8),
+        Err(Status::PermissionDenied)
+    );
     assert_eq!(flags_of(&a, 9), 1 | READONLY);
 }
 
@@ -194,10 +248,28 @@ fn swapping_moves_entries_that_nobody_uses() {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Grant { who: usize, gref: u32, to: usize, gfn: u64, readonly: bool },
-    Revoke { who: usize, gref: u32 },
-    Map { who: usize, of: usize, gref: u32, gfn: u64, readonly: bool },
-    Unmap { who: usize, pick: prop::sample::Index },
+    Grant {
+        who: usize,
+        gref: u32,
+        to: usize,
+        gfn: u64,
+        readonly: bool,
+    },
+    Revoke {
+        who: usize,
+        gref: u32,
+    },
+    Map {
+        who: usize,
+        of: usize,
+        gref: u32,
+        gfn: u64,
+        readonly: bool,
+    },
+    Unmap {
+        who: usize,
+        pick: prop::sample::Index,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {

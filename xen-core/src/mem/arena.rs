@@ -50,10 +50,18 @@ impl SoftFrames {
             at.map(|at| idle.swap_remove(at))
         };
         let arena = idle.unwrap_or_else(|| {
-            let memory: &'static mut [Backing] =
-                Box::leak((0..count).map(|_| Backing { _bytes: [0; PAGE_SIZE as usize] }).collect());
+            let memory: &'static mut [Backing] = Box::leak(
+                (0..count)
+                    .map(|_| Backing {
+                        _bytes: [0; PAGE_SIZE as usize],
+                    })
+                    .collect(),
+            );
             let info = Box::leak((0..count).map(|_| FrameInfo::new()).collect());
-            Arena { base: NonNull::from(memory).cast(), info }
+            Arena {
+                base: NonNull::from(memory).cast(),
+                info,
+            }
         });
         for info in arena.info {
             info.reset();
@@ -64,7 +72,10 @@ impl SoftFrames {
         let added = unsafe { frames.add_bank(SOFT_BASE, arena.base, arena.info) };
         assert_eq!(added, Ok(()));
         frames.release(SOFT_BASE, count as u64);
-        Self { frames: Box::leak(Box::new(frames)), arena: Some(arena) }
+        Self {
+            frames: Box::leak(Box::new(frames)),
+            arena: Some(arena),
+        }
     }
 
     /// The allocator.

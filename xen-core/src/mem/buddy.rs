@@ -15,7 +15,10 @@ pub(super) struct Buddy {
 
 impl Buddy {
     pub(super) const fn new() -> Self {
-        Self { heads: [NIL; ORDERS], free: 0 }
+        Self {
+            heads: [NIL; ORDERS],
+            free: 0,
+        }
     }
 
     /// Frames on the free lists.
@@ -28,8 +31,12 @@ impl Buddy {
     }
 
     fn push(&mut self, bank: &Bank, banks: &[Bank], mfn: Mfn, order: u8, dirty: bool) {
-        let (Some(index), Some(info)) = (bank.index(mfn), bank.info(mfn)) else { return };
-        let Some(head) = self.heads.get_mut(order as usize) else { return };
+        let (Some(index), Some(info)) = (bank.index(mfn), bank.info(mfn)) else {
+            return;
+        };
+        let Some(head) = self.heads.get_mut(order as usize) else {
+            return;
+        };
         info.set_links(NIL, *head);
         if let Some(next) = Self::info(banks, *head) {
             next.set_prev(index);
@@ -58,12 +65,16 @@ impl Buddy {
 
     /// Frees the block of `1 << order` frames at `mfn`, merging it with free buddies.
     pub(super) fn free(&mut self, banks: &[Bank], mfn: Mfn, order: u8, mut dirty: bool) {
-        let Some(bank) = banks.iter().find(|b| b.contains(mfn)) else { return };
+        let Some(bank) = banks.iter().find(|b| b.contains(mfn)) else {
+            return;
+        };
         let (mut mfn, mut order) = (mfn, order);
         while order < MAX_ORDER {
             let buddy = Mfn(mfn.0 ^ (1 << order));
             let Some(info) = bank.info(buddy) else { break };
-            let Kind::Free { dirty: other } = info.kind() else { break };
+            let Kind::Free { dirty: other } = info.kind() else {
+                break;
+            };
             if info.order() != order {
                 break;
             }
@@ -84,9 +95,14 @@ impl Buddy {
         for from in order..=MAX_ORDER {
             let mut at = self.heads.get(from as usize).copied().unwrap_or(NIL);
             while let Some(info) = Self::info(banks, at) {
-                let Some((bank, mfn)) = banks.iter().find_map(|b| Some((b, b.mfn_by_index(at)?))) else { break };
+                let Some((bank, mfn)) = banks.iter().find_map(|b| Some((b, b.mfn_by_index(at)?)))
+                else {
+                    break;
+                };
                 if mfn.0.saturating_add(1 << order) <= limit {
-                    let Kind::Free { dirty } = info.kind() else { return Err(Error::Inval) };
+                    let Kind::Free { dirty } = info.kind() else {
+                        return Err(Error::Inval);
+                    };
                     self.unlink(banks, info);
                     // Give back the upper halves until the block has the size asked for.
                     for split in (order..from).rev() {

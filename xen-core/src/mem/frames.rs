@@ -103,7 +103,10 @@ impl FrameInfo {
         self.order.load(Ordering::Relaxed)
     }
     pub(super) fn links(&self) -> (u32, u32) {
-        (self.prev.load(Ordering::Relaxed), self.next.load(Ordering::Relaxed))
+        (
+            self.prev.load(Ordering::Relaxed),
+            self.next.load(Ordering::Relaxed),
+        )
     }
     pub(super) fn set_links(&self, prev: u32, next: u32) {
         self.set_prev(prev);
@@ -135,10 +138,12 @@ impl Bank {
         mfn.0.wrapping_sub(self.base.0) < self.info.len() as u64
     }
     pub(super) fn info(&self, mfn: Mfn) -> Option<&'static FrameInfo> {
-        self.info.get(usize::try_from(mfn.0.checked_sub(self.base.0)?).ok()?)
+        self.info
+            .get(usize::try_from(mfn.0.checked_sub(self.base.0)?).ok()?)
     }
     pub(super) fn index(&self, mfn: Mfn) -> Option<u32> {
-        self.contains(mfn).then(|| self.first_index + (mfn.0 - self.base.0) as u32)
+        self.contains(mfn)
+            .then(|| self.first_index + (mfn.0 - self.base.0) as u32)
     }
     pub(super) fn info_by_index(&self, index: u32) -> Option<&'static FrameInfo> {
         self.info.get(index.checked_sub(self.first_index)? as usize)
@@ -170,7 +175,11 @@ impl Default for Frames {
 impl Frames {
     /// No memory yet.
     pub const fn new() -> Self {
-        Self { banks: ArrayVec::new_const(), buddy: Mutex::new(Buddy::new()), total: 0 }
+        Self {
+            banks: ArrayVec::new_const(),
+            buddy: Mutex::new(Buddy::new()),
+            total: 0,
+        }
     }
 
     /// Makes a bank known: `info.len()` frames from `base` on. None of them is free until [`Frames::release`].
@@ -180,14 +189,26 @@ impl Frames {
     /// # Safety
     /// The bank's memory is mapped readable and writable at the page-aligned address `va`, for ever, and does
     /// not overlap another bank. Whatever is released of it is used by nobody else as typed memory.
-    pub unsafe fn add_bank(&mut self, base: Mfn, va: NonNull<u8>, info: &'static [FrameInfo]) -> Result<()> {
+    pub unsafe fn add_bank(
+        &mut self,
+        base: Mfn,
+        va: NonNull<u8>,
+        info: &'static [FrameInfo],
+    ) -> Result<()> {
         let first_index = self.banks.iter().map(|b| b.info.len()).sum::<usize>();
         let end = first_index.checked_add(info.len()).ok_or(Error::NoSpc)?;
         let first_index = u32::try_from(first_index).map_err(|_| Error::NoSpc)?;
         if end >= u32::MAX as usize {
             return Err(Error::NoSpc);
         }
-        self.banks.try_push(Bank { base, va, info, first_index }).map_err(|_| Error::NoSpc)
+        self.banks
+            .try_push(Bank {
+                base,
+                va,
+                info,
+                first_index,
+            })
+            .map_err(|_| Error::NoSpc)
     }
 
     /// Gives `count` frames from `base` on to the allocator, at boot. Frames of no bank and frames that were
@@ -217,8 +238,13 @@ impl Frames {
     }
 
     fn all_reserved(&self, base: Mfn, order: u8) -> bool {
-        let Some(bank) = self.bank(base) else { return false };
-        (0..1u64 << order).all(|n| bank.info(Mfn(base.0 + n)).is_some_and(|i| i.kind() == Kind::Reserved))
+        let Some(bank) = self.bank(base) else {
+            return false;
+        };
+        (0..1u64 << order).all(|n| {
+            bank.info(Mfn(base.0 + n))
+                .is_some_and(|i| i.kind() == Kind::Reserved)
+        })
     }
 
     fn bank(&self, mfn: Mfn) -> Option<&Bank> {
@@ -241,7 +267,12 @@ impl Frames {
 
     /// One past the highest frame of any bank.
     pub fn end(&self) -> Mfn {
-        Mfn(self.banks.iter().map(|b| b.base.0 + b.info.len() as u64).max().unwrap_or(0))
+        Mfn(self
+            .banks
+            .iter()
+            .map(|b| b.base.0 + b.info.len() as u64)
+            .max()
+            .unwrap_or(0))
     }
 
     /// Whether the frame is ordinary memory, the hypervisor's own included.
@@ -252,18 +283,25 @@ impl Frames {
     /// The owner of an allocated frame.
     pub fn owner(&self, mfn: Mfn) -> Option<DomainId> {
         let info = self.info(mfn)?;
-        (info.count.load(Ordering::Acquire) > 0).then(|| DomainId(info.owner.load(Ordering::Relaxed)))
+        (info.count.load(Ordering::Acquire) > 0)
+            .then(|| DomainId(info.owner.load(Ordering::Relaxed)))
     }
 
     /// The number of references to a frame; 0 if it is free.
     pub fn count(&self, mfn: Mfn) -> u32 {
-        self.info(mfn).map_or(0, |i| i.count.load(Ordering::Acquire))
+        self.info(mfn)
+            .map_or(0, |i| i.count.load(Ordering::Acquire))
     }
 
     /// Allocates `1 << order` contiguous, naturally aligned frames for `owner`, one reference to each.
     ///
     /// Errors: [`Error::NoMem`]; [`Error::Inval`] for an order above [`MAX_ORDER`].
-    pub fn alloc(&'static self, owner: DomainId, order: u8, flags: AllocFlags) -> Result<FrameBlock> {
+    pub fn alloc(
+        &'static self,
+        owner: DomainId,
+        order: u8,
+        flags: AllocFlags,
+    ) -> Result<FrameBlock> {
         self.alloc_below(owner, order, flags, u64::MAX)
     }
 
@@ -291,7 +329,11 @@ impl Frames {
                 info.count.store(1, Ordering::Release);
             }
         }
-        Ok(FrameBlock { mfn, order, frames: self })
+        Ok(FrameBlock {
+            mfn,
+            order,
+            frames: self,
+        })
     }
 
     /// Allocates one zeroed frame.
@@ -321,16 +363,26 @@ impl Frames {
         let bank = self.bank(mfn)?;
         let info = bank.info(mfn)?;
         info.count
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |c| (c > 0 && c < MAX_COUNT).then_some(c + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |c| {
+                (c > 0 && c < MAX_COUNT).then_some(c + 1)
+            })
             .ok()?;
-        Some(FrameRef { mfn, va: bank.address(mfn), frames: self })
+        Some(FrameRef {
+            mfn,
+            va: bank.address(mfn),
+            frames: self,
+        })
     }
 
     /// Makes a [`FrameRef`] of a reference that was turned raw before.
     pub fn adopt(&'static self, mfn: Mfn) -> Option<FrameRef> {
         let bank = self.bank(mfn)?;
         debug_assert!(self.count(mfn) > 0);
-        (bank.info(mfn)?.kind() == Kind::Used).then(|| FrameRef { mfn, va: bank.address(mfn), frames: self })
+        (bank.info(mfn)?.kind() == Kind::Used).then(|| FrameRef {
+            mfn,
+            va: bank.address(mfn),
+            frames: self,
+        })
     }
 
     fn put(&self, mfn: Mfn) {
@@ -358,7 +410,11 @@ impl Frames {
             for (n, info) in bank.info.iter().enumerate() {
                 let count = info.count.load(Ordering::Acquire);
                 if count > 0 {
-                    all.push((Mfn(bank.base.0 + n as u64), DomainId(info.owner.load(Ordering::Relaxed)), count));
+                    all.push((
+                        Mfn(bank.base.0 + n as u64),
+                        DomainId(info.owner.load(Ordering::Relaxed)),
+                        count,
+                    ));
                 }
             }
         }
@@ -432,7 +488,11 @@ impl FrameRef {
     }
     /// The frame's owner.
     pub fn owner(&self) -> DomainId {
-        DomainId(self.frames.info(self.mfn).map_or(0, |i| i.owner.load(Ordering::Relaxed)))
+        DomainId(
+            self.frames
+                .info(self.mfn)
+                .map_or(0, |i| i.owner.load(Ordering::Relaxed)),
+        )
     }
     /// The frame's bytes.
     pub const fn page(&self) -> Page<'_> {

@@ -1,5 +1,8 @@
 //! Access to the bytes of one untyped frame.
-#![expect(unsafe_code, reason = "the one place that turns untyped frame memory into loads and stores")]
+#![expect(
+    unsafe_code,
+    reason = "the one place that turns untyped frame memory into loads and stores"
+)]
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -51,7 +54,10 @@ impl<'a> Page<'a> {
     /// `base` is page-aligned and maps 4 KiB that stay mapped, readable and writable for `'a`; whatever else
     /// accesses them in that time does so by atomic operations or is not the hypervisor (a guest, a device).
     pub(super) const unsafe fn new(base: NonNull<u8>) -> Self {
-        Self { base, life: PhantomData }
+        Self {
+            base,
+            life: PhantomData,
+        }
     }
 
     atomics! {
@@ -143,7 +149,11 @@ impl<'a> Page<'a> {
     /// Copies the whole of `from` into this page.
     pub fn copy_from(self, from: Page<'_>) {
         for offset in (0..PAGE_SIZE as usize).step_by(8) {
-            self.store_u64(offset, from.load_u64(offset, Ordering::Relaxed), Ordering::Relaxed);
+            self.store_u64(
+                offset,
+                from.load_u64(offset, Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
         }
     }
 }

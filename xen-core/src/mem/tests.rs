@@ -42,7 +42,10 @@ fn a_frame_is_freed_with_its_last_reference_and_scrubbed() {
     let mfn = frame.mfn();
     frame.page().write(0, b"secret");
     let other = frame.try_clone().unwrap();
-    assert_eq!((frames.count(mfn), frames.owner(mfn)), (2, Some(DomainId(3))));
+    assert_eq!(
+        (frames.count(mfn), frames.owner(mfn)),
+        (2, Some(DomainId(3)))
+    );
     drop(frame);
     assert_eq!(frames.free_frames(), 7);
     drop(other);
@@ -59,12 +62,20 @@ fn blocks_are_aligned_and_orders_out_of_range_are_refused() {
     let memory = SoftFrames::new(64);
     let frames = memory.frames();
     for order in 0..5 {
-        let block = frames.alloc(DomainId(1), order, AllocFlags::empty()).unwrap();
+        let block = frames
+            .alloc(DomainId(1), order, AllocFlags::empty())
+            .unwrap();
         assert_eq!(block.mfn().0 % (1 << order), 0);
     }
     assert_eq!(frames.free_frames(), 64);
-    assert_eq!(frames.alloc(DomainId(1), 19, AllocFlags::empty()).err(), Some(Error::Inval));
-    assert_eq!(frames.alloc(DomainId(1), 7, AllocFlags::empty()).err(), Some(Error::NoMem));
+    assert_eq!(
+        frames.alloc(DomainId(1), 19, AllocFlags::empty()).err(),
+        Some(Error::Inval)
+    );
+    assert_eq!(
+        frames.alloc(DomainId(1), 7, AllocFlags::empty()).err(),
+        Some(Error::NoMem)
+    );
 }
 
 #[test]

@@ -75,7 +75,10 @@ impl P2mType {
 
     /// Whether the guest may write.
     pub const fn writable(self) -> bool {
-        matches!(self, Self::RamRw | Self::Mmio | Self::ForeignRw | Self::GrantRw | Self::Shared)
+        matches!(
+            self,
+            Self::RamRw | Self::Mmio | Self::ForeignRw | Self::GrantRw | Self::Shared
+        )
     }
 
     /// Whether this is the domain's own memory.
@@ -167,7 +170,13 @@ impl<A: Arch> P2m<A> {
             }
         };
         let bits = levels.iter().map(|b| u32::from(*b)).sum();
-        Ok(Self { tables: RwLock::new(tables), arch, frames, tag, bits })
+        Ok(Self {
+            tables: RwLock::new(tables),
+            arch,
+            frames,
+            tag,
+            bits,
+        })
     }
 
     /// The architecture's identifier of this map.
@@ -213,7 +222,9 @@ impl<A: Arch> P2m<A> {
     /// Errors: [`Error::Fault`] if there is none, if it is a device, or if `write` and it is read-only.
     pub fn frame(&self, gfn: Gfn, write: bool) -> Result<(FrameRef, P2mType)> {
         let tables = self.tables.read();
-        let entry = tables.lookup::<A::Pte>(self.frames, gfn).ok_or(Error::Fault)?;
+        let entry = tables
+            .lookup::<A::Pte>(self.frames, gfn)
+            .ok_or(Error::Fault)?;
         if !entry.kind.holds_frames() || (write && !entry.kind.writable()) {
             return Err(Error::Fault);
         }
@@ -283,13 +294,29 @@ impl<A: Arch> P2m<A> {
     pub fn unmap_if(&self, gfn: Gfn, check: impl FnOnce(Entry) -> Result<()>) -> Result<Dropped> {
         self.check_range(gfn, 1)?;
         let mut tables = self.tables.write();
-        check(tables.lookup::<A::Pte>(self.frames, gfn).ok_or(Error::NoEnt)?)?;
+        check(
+            tables
+                .lookup::<A::Pte>(self.frames, gfn)
+                .ok_or(Error::NoEnt)?,
+        )?;
         tables.prepare::<A::Pte>(self.frames, gfn, 1, None)?;
         Ok(self.commit(&mut tables, gfn, 1, None))
     }
 
-    fn commit(&self, tables: &mut Tables, gfn: Gfn, count: u64, target: Option<(Mfn, P2mType)>) -> Dropped {
-        let mut batch = Batch { p2m: self, removed: ArrayVec::new(), lo: u64::MAX, hi: 0, dropped: Dropped::default() };
+    fn commit(
+        &self,
+        tables: &mut Tables,
+        gfn: Gfn,
+        count: u64,
+        target: Option<(Mfn, P2mType)>,
+    ) -> Dropped {
+        let mut batch = Batch {
+            p2m: self,
+            removed: ArrayVec::new(),
+            lo: u64::MAX,
+            hi: 0,
+            dropped: Dropped::default(),
+        };
         tables.commit::<A::Pte>(self.frames, gfn, count, target, &mut batch);
         batch.finish();
         batch.dropped
@@ -298,7 +325,9 @@ impl<A: Arch> P2m<A> {
     /// Visits mapped leaves from `from` on, in order of guest frames: guest frame, entry (its first frame).
     /// `visit` answers whether to go on.
     pub fn walk(&self, from: Gfn, mut visit: impl FnMut(Gfn, Entry) -> bool) {
-        self.tables.read().walk::<A::Pte>(self.frames, from, &mut visit);
+        self.tables
+            .read()
+            .walk::<A::Pte>(self.frames, from, &mut visit);
     }
 
     /// Empties the map from its lowest mapping on, up to `budget` leaves; true when it is empty.
@@ -308,7 +337,9 @@ impl<A: Arch> P2m<A> {
         let mut total = Dropped::default();
         loop {
             leaves.clear();
-            self.walk(Gfn(0), |gfn, entry| leaves.try_push((gfn, entry.order)).is_ok());
+            self.walk(Gfn(0), |gfn, entry| {
+                leaves.try_push((gfn, entry.order)).is_ok()
+            });
             if leaves.is_empty() {
                 return (true, total);
             }
@@ -365,7 +396,9 @@ impl<A: Arch> Batch<'_, A> {
 
     fn finish(&mut self) {
         if self.lo < self.hi {
-            self.p2m.arch.flush_p2m(&self.p2m.tag, Gfn(self.lo), self.hi - self.lo);
+            self.p2m
+                .arch
+                .flush_p2m(&self.p2m.tag, Gfn(self.lo), self.hi - self.lo);
         }
         (self.lo, self.hi) = (u64::MAX, 0);
         for removed in self.removed.drain(..) {
@@ -396,4 +429,3 @@ impl<A: Arch> Sink for Batch<'_, A> {
         self.flush_now(gfn, count);
     }
 }
-

@@ -47,12 +47,25 @@ impl Tables {
         let mut order: u8 = bits.iter().sum();
         for &bits in bits {
             order -= bits;
-            let level = Level { bits, order, leaf: order <= max_leaf_order };
+            let level = Level {
+                bits,
+                order,
+                leaf: order <= max_leaf_order,
+            };
             levels.try_push(level).map_err(|_| Error::Inval)?;
         }
         let root_order = bits.first().map_or(0, |b| b.saturating_sub(FRAME_BITS));
-        let root = frames.alloc(DomainId::XEN, root_order, AllocFlags::empty())?.into_raw();
-        Ok(Self { root, levels, used: 1 << root_order, limit, max_gfn: Gfn(0), spare: None })
+        let root = frames
+            .alloc(DomainId::XEN, root_order, AllocFlags::empty())?
+            .into_raw();
+        Ok(Self {
+            root,
+            levels,
+            used: 1 << root_order,
+            limit,
+            max_gfn: Gfn(0),
+            spare: None,
+        })
     }
 
     pub(super) const fn root(&self) -> Mfn {
@@ -63,7 +76,9 @@ impl Tables {
         // Entries of a multi-frame root continue in the next frame.
         frames
             .page(Mfn(table.0 + (index >> FRAME_BITS)))
-            .map_or(0, |p| p.load_u64((index as usize & 511) * 8, Ordering::Acquire))
+            .map_or(0, |p| {
+                p.load_u64((index as usize & 511) * 8, Ordering::Acquire)
+            })
     }
 
     fn store(frames: &Frames, table: Mfn, index: u64, pte: u64) {
@@ -89,7 +104,11 @@ impl Tables {
                 Pte::Table(next) => table = next,
                 Pte::Leaf(mfn, kind) => {
                     let mfn = Mfn(mfn.0 + (gfn.0 & ((1 << level.order) - 1)));
-                    return Some(Entry { mfn, kind, order: level.order });
+                    return Some(Entry {
+                        mfn,
+                        kind,
+                        order: level.order,
+                    });
                 }
             }
         }
@@ -104,7 +123,14 @@ impl Tables {
         count: u64,
         target: Target,
     ) -> Result<()> {
-        let needed = self.needed::<F>(frames, Source::Table(self.root), 0, gfn.0, gfn.0 + count, target);
+        let needed = self.needed::<F>(
+            frames,
+            Source::Table(self.root),
+            0,
+            gfn.0,
+            gfn.0 + count,
+            target,
+        );
         if self.limit.is_some_and(|limit| self.used + needed > limit) {
             return Err(Error::NoMem);
         }
@@ -142,7 +168,9 @@ impl Tables {
         covered
             && match target {
                 None => true,
-                Some((mfn, _)) => level.leaf && (mfn.0 + (start - gfn)).trailing_zeros() >= u32::from(level.order),
+                Some((mfn, _)) => {
+                    level.leaf && (mfn.0 + (start - gfn)).trailing_zeros() >= u32::from(level.order)
+                }
             }
     }
 
@@ -156,7 +184,9 @@ impl Tables {
         to: u64,
         target: Target,
     ) -> u64 {
-        let Some(level) = self.levels.get(depth) else { return 0 };
+        let Some(level) = self.levels.get(depth) else {
+            return 0;
+        };
         let size = 1u64 << level.order;
         let mut needed = 0;
         let mut start = from & !(size - 1);
@@ -221,7 +251,9 @@ impl Tables {
         target: Target,
         sink: &mut dyn Sink,
     ) {
-        let Some(&level) = self.levels.get(depth) else { return };
+        let Some(&level) = self.levels.get(depth) else {
+            return;
+        };
         let last = self.is_last(depth);
         let size = 1u64 << level.order;
         let mut start = from & !(size - 1);
@@ -245,7 +277,9 @@ impl Tables {
             } else if !(old == Pte::Empty && target.is_none()) {
                 let next = match old {
                     Pte::Table(next) => Some(next),
-                    Pte::Empty | Pte::Leaf(..) => self.new_table::<F>(frames, table, index, depth, start, old, sink),
+                    Pte::Empty | Pte::Leaf(..) => {
+                        self.new_table::<F>(frames, table, index, depth, start, old, sink)
+                    }
                 };
                 if let Some(next) = next {
                     self.change::<F>(frames, next, depth + 1, lo, hi, piece, sink);
@@ -271,7 +305,11 @@ impl Tables {
         let next = self.take_spare(frames)?;
         if let Pte::Leaf(mfn, kind) = old {
             for n in 0..1u64 << below.bits {
-                let pte = F::leaf(Mfn(mfn.0 + (n << below.order)), kind, self.is_last(depth + 1));
+                let pte = F::leaf(
+                    Mfn(mfn.0 + (n << below.order)),
+                    kind,
+                    self.is_last(depth + 1),
+                );
                 Self::store(frames, next, n, pte);
             }
             Self::store(frames, table, index, 0);
@@ -297,10 +335,18 @@ impl Tables {
                 sink.removed(Gfn(start), mfn, order, kind);
             }
             Pte::Table(table) => {
-                let Some(&below) = self.levels.get(depth + 1) else { return };
+                let Some(&below) = self.levels.get(depth + 1) else {
+                    return;
+                };
                 for n in 0..1u64 << below.bits {
                     let pte = F::decode(Self::load(frames, table, n), self.is_last(depth + 1));
-                    self.drop_subtree::<F>(frames, pte, depth + 1, start + (n << below.order), sink);
+                    self.drop_subtree::<F>(
+                        frames,
+                        pte,
+                        depth + 1,
+                        start + (n << below.order),
+                        sink,
+                    );
                 }
                 self.used -= 1;
                 drop(frames.adopt(table));
@@ -326,7 +372,9 @@ impl Tables {
         from: u64,
         visit: &mut dyn FnMut(Gfn, Entry) -> bool,
     ) -> bool {
-        let Some(level) = self.levels.get(depth) else { return true };
+        let Some(level) = self.levels.get(depth) else {
+            return true;
+        };
         for index in 0..1u64 << level.bits {
             let start = base + (index << level.order);
             if start + (1 << level.order) <= from {
@@ -334,8 +382,17 @@ impl Tables {
             }
             let go_on = match F::decode(Self::load(frames, table, index), self.is_last(depth)) {
                 Pte::Empty => true,
-                Pte::Table(next) => self.walk_table::<F>(frames, next, depth + 1, start, from, visit),
-                Pte::Leaf(mfn, kind) => visit(Gfn(start), Entry { mfn, kind, order: level.order }),
+                Pte::Table(next) => {
+                    self.walk_table::<F>(frames, next, depth + 1, start, from, visit)
+                }
+                Pte::Leaf(mfn, kind) => visit(
+                    Gfn(start),
+                    Entry {
+                        mfn,
+                        kind,
+                        order: level.order,
+                    },
+                ),
             };
             if !go_on {
                 return false;
@@ -346,7 +403,9 @@ impl Tables {
 
     /// Frees the root and all tables below it; the map is empty and no CPU uses it.
     pub(super) fn free_all<F: PteFormat>(&mut self, frames: &'static Frames) {
-        let Some(&level) = self.levels.first() else { return };
+        let Some(&level) = self.levels.first() else {
+            return;
+        };
         for index in 0..1u64 << level.bits {
             let pte = F::decode(Self::load(frames, self.root, index), self.is_last(0));
             self.drop_subtree::<F>(frames, pte, 0, index << level.order, &mut Nothing);

@@ -23,12 +23,26 @@ fn one_page_goes_in_and_out_with_its_reference() {
     let frame = memory.frames().alloc_page(DomainId(1)).unwrap();
     let mfn = frame.mfn();
     p2m.map_new(Gfn(5), frame, P2mType::RamRw).unwrap();
-    assert_eq!(p2m.lookup(Gfn(5)), Some(Entry { mfn, kind: P2mType::RamRw, order: 0 }));
+    assert_eq!(
+        p2m.lookup(Gfn(5)),
+        Some(Entry {
+            mfn,
+            kind: P2mType::RamRw,
+            order: 0
+        })
+    );
     assert_eq!(p2m.lookup(Gfn(4)), None);
     assert_eq!(p2m.max_gfn(), Gfn(5));
-    assert!(arch.take_calls().is_empty(), "nothing was cached of an empty entry");
+    assert!(
+        arch.take_calls().is_empty(),
+        "nothing was cached of an empty entry"
+    );
     assert_eq!(p2m.unmap(Gfn(5), 1).unwrap().ram, 1);
-    assert!(arch.take_calls().iter().any(|c| matches!(c, Call::Flush(_, Gfn(5), 1))));
+    assert!(
+        arch.take_calls()
+            .iter()
+            .any(|c| matches!(c, Call::Flush(_, Gfn(5), 1)))
+    );
     assert_eq!(memory.frames().count(mfn), 0);
     assert_eq!(p2m.unmap(Gfn(5), 1).unwrap().ram, 0);
 }
@@ -37,7 +51,12 @@ fn one_page_goes_in_and_out_with_its_reference() {
 fn a_taken_frame_number_is_refused_and_the_reference_dropped() {
     let memory = SoftFrames::new(32);
     let (_, p2m) = p2m(&memory);
-    p2m.map_new(Gfn(1), memory.frames().alloc_page(DomainId(1)).unwrap(), P2mType::RamRw).unwrap();
+    p2m.map_new(
+        Gfn(1),
+        memory.frames().alloc_page(DomainId(1)).unwrap(),
+        P2mType::RamRw,
+    )
+    .unwrap();
     let other = memory.frames().alloc_page(DomainId(1)).unwrap();
     let mfn = other.mfn();
     assert_eq!(p2m.map_new(Gfn(1), other, P2mType::RamRw), Err(Error::Busy));
@@ -50,27 +69,50 @@ fn addresses_outside_are_refused() {
     let (_, p2m) = p2m(&memory);
     assert_eq!(p2m.gfn_bits(), 16);
     for gfn in [1 << 16, u64::MAX] {
-        assert_eq!(p2m.map(Gfn(gfn), Mfn(1), 1, P2mType::Mmio), Err(Error::Inval));
+        assert_eq!(
+            p2m.map(Gfn(gfn), Mfn(1), 1, P2mType::Mmio),
+            Err(Error::Inval)
+        );
         assert_eq!(p2m.unmap(Gfn(gfn), 1), Err(Error::Inval));
         assert_eq!(p2m.lookup(Gfn(gfn)), None);
     }
-    assert_eq!(p2m.map(Gfn(0xffff), Mfn(1), 2, P2mType::Mmio), Err(Error::Inval));
+    assert_eq!(
+        p2m.map(Gfn(0xffff), Mfn(1), 2, P2mType::Mmio),
+        Err(Error::Inval)
+    );
 }
 
 #[test]
 fn aligned_ranges_use_large_entries_and_holes_split_them() {
     let memory = SoftFrames::new(1024);
     let (_, p2m) = p2m(&memory);
-    let block = memory.frames().alloc(DomainId(1), 7, AllocFlags::empty()).unwrap();
+    let block = memory
+        .frames()
+        .alloc(DomainId(1), 7, AllocFlags::empty())
+        .unwrap();
     let mfn = block.mfn();
     p2m.map(Gfn(128), mfn, 128, P2mType::RamRw).unwrap();
     block.into_raw();
     let used = p2m.pool().0;
-    assert_eq!(p2m.lookup(Gfn(130)), Some(Entry { mfn: Mfn(mfn.0 + 2), kind: P2mType::RamRw, order: 7 }));
+    assert_eq!(
+        p2m.lookup(Gfn(130)),
+        Some(Entry {
+            mfn: Mfn(mfn.0 + 2),
+            kind: P2mType::RamRw,
+            order: 7
+        })
+    );
     assert_eq!(p2m.unmap(Gfn(130), 1).unwrap().ram, 1);
     assert_eq!(p2m.pool().0, used + 1);
     assert_eq!(p2m.lookup(Gfn(130)), None);
-    assert_eq!(p2m.lookup(Gfn(131)), Some(Entry { mfn: Mfn(mfn.0 + 3), kind: P2mType::RamRw, order: 0 }));
+    assert_eq!(
+        p2m.lookup(Gfn(131)),
+        Some(Entry {
+            mfn: Mfn(mfn.0 + 3),
+            kind: P2mType::RamRw,
+            order: 0
+        })
+    );
     assert_eq!(memory.frames().count(Mfn(mfn.0 + 2)), 0);
     assert_eq!(memory.frames().count(Mfn(mfn.0 + 3)), 1);
 }
@@ -84,7 +126,11 @@ fn without_page_table_pages_nothing_changes() {
     let frame = memory.frames().alloc_page(DomainId(1)).unwrap();
     let mfn = frame.mfn();
     assert_eq!(p2m.map(Gfn(0), mfn, 1, P2mType::RamRw), Err(Error::NoMem));
-    assert_eq!(memory.frames().count(mfn), 1, "the reference is still the caller's");
+    assert_eq!(
+        memory.frames().count(mfn),
+        1,
+        "the reference is still the caller's"
+    );
     drop(frame);
     assert_eq!(memory.frames().free_frames(), free);
     p2m.set_pool(8).unwrap();
@@ -96,7 +142,10 @@ fn when_memory_runs_out_nothing_changes() {
     let memory = SoftFrames::new(3);
     let (_, p2m) = p2m(&memory);
     let frame = memory.frames().alloc_page(DomainId(1)).unwrap();
-    assert_eq!(p2m.map_frame(Gfn(0), frame, P2mType::RamRw), Err(Error::NoMem));
+    assert_eq!(
+        p2m.map_frame(Gfn(0), frame, P2mType::RamRw),
+        Err(Error::NoMem)
+    );
     assert_eq!(memory.frames().free_frames(), 2);
     assert_eq!(p2m.pool().0, 1);
 }
@@ -106,19 +155,28 @@ fn devices_and_read_only_frames_are_not_lent_for_writing() {
     let memory = SoftFrames::new(32);
     let (_, p2m) = p2m(&memory);
     p2m.map(Gfn(1), Mfn(0x10), 1, P2mType::Mmio).unwrap();
-    p2m.map_new(Gfn(2), memory.frames().alloc_page(DomainId(1)).unwrap(), P2mType::GrantRo).unwrap();
+    p2m.map_new(
+        Gfn(2),
+        memory.frames().alloc_page(DomainId(1)).unwrap(),
+        P2mType::GrantRo,
+    )
+    .unwrap();
     assert_eq!(p2m.frame(Gfn(1), false).err(), Some(Error::Fault));
     assert_eq!(p2m.frame(Gfn(2), true).err(), Some(Error::Fault));
     assert_eq!(p2m.frame(Gfn(3), false).err(), Some(Error::Fault));
     let (frame, kind) = p2m.frame(Gfn(2), false).unwrap();
-    assert_eq!((memory.frames().count(frame.mfn()), kind), (2, P2mType::GrantRo));
+    assert_eq!(
+        (memory.frames().count(frame.mfn()), kind),
+        (2, P2mType::GrantRo)
+    );
 }
 
 #[test]
 fn an_exhausted_tag_space_is_an_error_without_a_leak() {
     let memory = SoftFrames::new(4);
     let arch = Arc::new(Soft::new(1));
-    arch.tag_limit.store(0, core::sync::atomic::Ordering::SeqCst);
+    arch.tag_limit
+        .store(0, core::sync::atomic::Ordering::SeqCst);
     assert!(P2m::new(arch, memory.frames(), None).is_err());
     assert_eq!(memory.frames().free_frames(), 4);
 }

@@ -54,14 +54,21 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { weight: 256, cap: 0 }
+        Self {
+            weight: 256,
+            cap: 0,
+        }
     }
 }
 
 impl Params {
     /// Errors: [`Error::Inval`] for a weight of 0.
     fn check(self) -> Result<()> {
-        if self.weight == 0 { Err(Error::Inval) } else { Ok(()) }
+        if self.weight == 0 {
+            Err(Error::Inval)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -81,7 +88,12 @@ pub struct Choice<T> {
 
 impl<T> Choice<T> {
     const fn idle(until: Time) -> Self {
-        Self { next: None, until, migrated: false, kick: None }
+        Self {
+            next: None,
+            until,
+            migrated: false,
+            kick: None,
+        }
     }
 }
 
@@ -96,7 +108,14 @@ pub trait Scheduler<T: Schedulable> {
     ///
     /// Errors: [`Error::Inval`] for a weight of 0 or if `hard` names no CPU of this machine; [`Error::NoMem`];
     /// [`Error::NoSpc`] for too many units.
-    fn insert(&self, item: T, params: Params, hard: &CpuMask, soft: &CpuMask, now: Time) -> Result<Slot>;
+    fn insert(
+        &self,
+        item: T,
+        params: Params,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        now: Time,
+    ) -> Result<Slot>;
 
     /// Gives a unit back; it must not be running. The CPU, if any, can run another unit now.
     ///
@@ -127,7 +146,13 @@ pub trait Scheduler<T: Schedulable> {
     /// Changes where a unit may run. If it runs where it no longer may, it goes on until the returned CPU picks.
     ///
     /// Errors: [`Error::Srch`]; [`Error::Inval`] if `hard` names no CPU of this machine.
-    fn set_affinity(&self, slot: Slot, hard: &CpuMask, soft: &CpuMask, now: Time) -> Result<Option<CpuId>>;
+    fn set_affinity(
+        &self,
+        slot: Slot,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        now: Time,
+    ) -> Result<Option<CpuId>>;
 
     /// Where a unit may run, and where it had rather run.
     ///
@@ -164,7 +189,10 @@ pub enum SchedulerKind {
 }
 
 /// Proportional share where it is built, else the null scheduler.
-#[allow(clippy::derivable_impls, reason = "which variant it is depends on a feature")]
+#[allow(
+    clippy::derivable_impls,
+    reason = "which variant it is depends on a feature"
+)]
 impl Default for SchedulerKind {
     fn default() -> Self {
         #[cfg(feature = "sched_fair")]
@@ -247,7 +275,14 @@ macro_rules! either {
 }
 
 impl<T: Schedulable> Scheduler<T> for AnyScheduler<T> {
-    fn insert(&self, item: T, params: Params, hard: &CpuMask, soft: &CpuMask, now: Time) -> Result<Slot> {
+    fn insert(
+        &self,
+        item: T,
+        params: Params,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        now: Time,
+    ) -> Result<Slot> {
         either!(self, s => s.insert(item, params, hard, soft, now))
     }
     fn remove(&self, slot: Slot, now: Time) -> Result<(T, Option<CpuId>)> {
@@ -268,7 +303,13 @@ impl<T: Schedulable> Scheduler<T> for AnyScheduler<T> {
     fn params(&self, slot: Slot) -> Result<Params> {
         either!(self, s => s.params(slot))
     }
-    fn set_affinity(&self, slot: Slot, hard: &CpuMask, soft: &CpuMask, now: Time) -> Result<Option<CpuId>> {
+    fn set_affinity(
+        &self,
+        slot: Slot,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        now: Time,
+    ) -> Result<Option<CpuId>> {
         either!(self, s => s.set_affinity(slot, hard, soft, now))
     }
     fn affinity(&self, slot: Slot) -> Result<(CpuMask, CpuMask)> {

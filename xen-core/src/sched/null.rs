@@ -68,23 +68,40 @@ pub struct Null<T>(Mutex<State<T>>);
 impl<T: Schedulable> Null<T> {
     /// A scheduler for a machine with `cpus` CPUs.
     pub fn new(cpus: u32) -> Self {
-        let cpus = (0..cpus.min(CpuMask::MAX_CPUS)).map(|_| Cpu::default()).collect();
-        Self(Mutex::new(State { units: Vec::new(), cpus, arrivals: 0, kicks: CpuMask::EMPTY }))
+        let cpus = (0..cpus.min(CpuMask::MAX_CPUS))
+            .map(|_| Cpu::default())
+            .collect();
+        Self(Mutex::new(State {
+            units: Vec::new(),
+            cpus,
+            arrivals: 0,
+            kicks: CpuMask::EMPTY,
+        }))
     }
 }
 
 impl<T: Schedulable> State<T> {
     fn unit(&self, slot: Slot) -> Result<&Unit<T>> {
-        self.units.get(slot.0 as usize).and_then(Option::as_ref).ok_or(Error::Srch)
+        self.units
+            .get(slot.0 as usize)
+            .and_then(Option::as_ref)
+            .ok_or(Error::Srch)
     }
 
     fn unit_mut(&mut self, slot: Slot) -> Result<&mut Unit<T>> {
-        self.units.get_mut(slot.0 as usize).and_then(Option::as_mut).ok_or(Error::Srch)
+        self.units
+            .get_mut(slot.0 as usize)
+            .and_then(Option::as_mut)
+            .ok_or(Error::Srch)
     }
 
     fn allowed(&self, hard: &CpuMask) -> Result<()> {
         let all = CpuMask::first(self.cpus.len() as u32);
-        if hard.intersects(&all) { Ok(()) } else { Err(Error::Inval) }
+        if hard.intersects(&all) {
+            Ok(())
+        } else {
+            Err(Error::Inval)
+        }
     }
 
     /// One CPU to kick. It finds the next one when it picks, and so on.
@@ -94,14 +111,19 @@ impl<T: Schedulable> State<T> {
         }
         // A CPU that has not come yet picks when it comes.
         let cpus = &self.cpus;
-        let here = self.kicks.iter().find(|c| cpus.get(c.0 as usize).is_some_and(|c| c.power != Power::New));
+        let here = self.kicks.iter().find(|c| {
+            cpus.get(c.0 as usize)
+                .is_some_and(|c| c.power != Power::New)
+        });
         self.kicks.remove(here?);
         here
     }
 
     /// Gives a unit without a home a free CPU, if there is one.
     fn settle(&mut self, slot: u32) {
-        let Ok(unit) = self.unit(Slot(slot)) else { return };
+        let Ok(unit) = self.unit(Slot(slot)) else {
+            return;
+        };
         if unit.home.is_some() {
             return;
         }
@@ -112,10 +134,14 @@ impl<T: Schedulable> State<T> {
             .collect();
         let free = free.and(&unit.hard);
         // CPUs that do not run yet may never do.
-        let online: CpuMask =
-            free.iter().filter(|c| self.cpus[c.0 as usize].power == Power::Online).collect();
+        let online: CpuMask = free
+            .iter()
+            .filter(|c| self.cpus[c.0 as usize].power == Power::Online)
+            .collect();
         let wishes = [online.and(&unit.soft), online, free.and(&unit.soft), free];
-        let Some(home) = wishes.iter().find_map(CpuMask::lowest) else { return };
+        let Some(home) = wishes.iter().find_map(CpuMask::lowest) else {
+            return;
+        };
         if let Some(cpu) = self.cpus.get_mut(home.0 as usize) {
             cpu.tenant = Some(slot);
         }
@@ -129,8 +155,16 @@ impl<T: Schedulable> State<T> {
 
     /// Takes a unit's home away and gives it to the one that has waited longest.
     fn evict(&mut self, slot: u32) {
-        let Some(home) = self.unit_mut(Slot(slot)).ok().and_then(|unit| unit.home.take()) else { return };
-        let Some(cpu) = self.cpus.get_mut(home as usize) else { return };
+        let Some(home) = self
+            .unit_mut(Slot(slot))
+            .ok()
+            .and_then(|unit| unit.home.take())
+        else {
+            return;
+        };
+        let Some(cpu) = self.cpus.get_mut(home as usize) else {
+            return;
+        };
         cpu.tenant = None;
         if cpu.running.is_some() {
             self.kicks.insert(CpuId(home));
@@ -140,16 +174,21 @@ impl<T: Schedulable> State<T> {
 
     /// Gives a CPU that is free to the unit that has waited longest for it, other than `but`.
     fn fill(&mut self, home: u32, but: Option<u32>) {
-        let waiting = (0u32..).zip(&self.units).filter_map(|(n, unit)| Some((n, unit.as_ref()?))).filter(
-            |(n, unit)| Some(*n) != but && unit.home.is_none() && unit.hard.contains(CpuId(home)),
-        );
+        let waiting = (0u32..)
+            .zip(&self.units)
+            .filter_map(|(n, unit)| Some((n, unit.as_ref()?)))
+            .filter(|(n, unit)| {
+                Some(*n) != but && unit.home.is_none() && unit.hard.contains(CpuId(home))
+            });
         if let Some((next, _)) = waiting.min_by_key(|(_, unit)| unit.age) {
             self.settle(next);
         }
     }
 
     fn online(&mut self, cpu: CpuId) {
-        let Some(this) = self.cpus.get_mut(cpu.0 as usize) else { return };
+        let Some(this) = self.cpus.get_mut(cpu.0 as usize) else {
+            return;
+        };
         let before = core::mem::replace(&mut this.power, Power::Online);
         if before == Power::Online {
             return;
@@ -162,11 +201,21 @@ impl<T: Schedulable> State<T> {
             self.fill(cpu.0, None);
         }
         // Units that were given CPUs which have not come yet are better off here.
-        let cold = self.cpus.iter().filter(|c| c.power == Power::New).find_map(|c| {
-            c.tenant.filter(|t| self.unit(Slot(*t)).is_ok_and(|unit| unit.hard.contains(cpu)))
-        });
+        let cold = self
+            .cpus
+            .iter()
+            .filter(|c| c.power == Power::New)
+            .find_map(|c| {
+                c.tenant.filter(|t| {
+                    self.unit(Slot(*t))
+                        .is_ok_and(|unit| unit.hard.contains(cpu))
+                })
+            });
         if let Some(cold) = cold
-            && self.cpus.get(cpu.0 as usize).is_some_and(|c| c.tenant.is_none())
+            && self
+                .cpus
+                .get(cpu.0 as usize)
+                .is_some_and(|c| c.tenant.is_none())
         {
             self.evict(cold);
             self.settle(cold);
@@ -175,7 +224,14 @@ impl<T: Schedulable> State<T> {
 }
 
 impl<T: Schedulable> Scheduler<T> for Null<T> {
-    fn insert(&self, item: T, params: Params, hard: &CpuMask, soft: &CpuMask, _now: Time) -> Result<Slot> {
+    fn insert(
+        &self,
+        item: T,
+        params: Params,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        _now: Time,
+    ) -> Result<Slot> {
         params.check()?;
         let mut s = self.0.lock();
         s.allowed(hard)?;
@@ -216,7 +272,11 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
             return Err(Error::Busy);
         }
         s.evict(slot.0);
-        let unit = s.units.get_mut(slot.0 as usize).and_then(Option::take).ok_or(Error::Srch)?;
+        let unit = s
+            .units
+            .get_mut(slot.0 as usize)
+            .and_then(Option::take)
+            .ok_or(Error::Srch)?;
         Ok((unit.item, s.next_kick(None)))
     }
 
@@ -239,7 +299,9 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
 
     fn pick(&self, cpu: CpuId, now: Time) -> Choice<T> {
         let mut s = self.0.lock();
-        let Some(this) = s.cpus.get_mut(cpu.0 as usize) else { return Choice::idle(Time::NEVER) };
+        let Some(this) = s.cpus.get_mut(cpu.0 as usize) else {
+            return Choice::idle(Time::NEVER);
+        };
         let previous = this.running.take();
         if this.power == Power::New {
             s.online(cpu);
@@ -259,8 +321,11 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
             }
         }
         let mut choice = Choice::idle(Time::NEVER);
-        let tenant =
-            s.cpus.get(cpu.0 as usize).filter(|this| this.power == Power::Online).and_then(|this| this.tenant);
+        let tenant = s
+            .cpus
+            .get(cpu.0 as usize)
+            .filter(|this| this.power == Power::Online)
+            .and_then(|this| this.tenant);
         if let Some(tenant) = tenant
             && let Ok(unit) = s.unit_mut(Slot(tenant))
             && unit.on.is_none()
@@ -288,7 +353,13 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
         Ok(self.0.lock().unit(slot)?.params)
     }
 
-    fn set_affinity(&self, slot: Slot, hard: &CpuMask, soft: &CpuMask, _now: Time) -> Result<Option<CpuId>> {
+    fn set_affinity(
+        &self,
+        slot: Slot,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        _now: Time,
+    ) -> Result<Option<CpuId>> {
         let mut s = self.0.lock();
         s.allowed(hard)?;
         let unit = s.unit_mut(slot)?;
@@ -343,9 +414,17 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
         let s = self.0.lock();
         writeln!(out, "null scheduler")?;
         for (n, cpu) in s.cpus.iter().enumerate() {
-            writeln!(out, "  CPU{n}: unit {:?}, runs {:?}", cpu.tenant, cpu.running)?;
+            writeln!(
+                out,
+                "  CPU{n}: unit {:?}, runs {:?}",
+                cpu.tenant, cpu.running
+            )?;
         }
-        let waiting = s.units.iter().enumerate().filter(|(_, unit)| unit.as_ref().is_some_and(|u| u.home.is_none()));
+        let waiting = s
+            .units
+            .iter()
+            .enumerate()
+            .filter(|(_, unit)| unit.as_ref().is_some_and(|u| u.home.is_none()));
         for (n, _) in waiting {
             writeln!(out, "  unit {n} waits for a CPU")?;
         }

@@ -77,7 +77,12 @@ pub(super) struct Sim<'a> {
 
 impl<'a> Sim<'a> {
     pub(super) fn new(sched: &'a AnyScheduler<Item>, cpus: usize) -> Self {
-        let cpu = SimCpu { current: None, until: Time::NEVER, kicked: Some(Time(0)), online: true };
+        let cpu = SimCpu {
+            current: None,
+            until: Time::NEVER,
+            kicked: Some(Time(0)),
+            online: true,
+        };
         Self {
             sched,
             now: Time(0),
@@ -97,8 +102,14 @@ impl<'a> Sim<'a> {
     /// Adds a unit and starts it.
     pub(super) fn add(&mut self, habit: Habit, params: Params, hard: CpuMask) -> usize {
         let id = self.units.len();
-        let item = Arc::new(Owner { id, runnable: AtomicBool::new(false) });
-        let slot = self.sched.insert(item.clone(), params, &hard, &hard, self.now).unwrap();
+        let item = Arc::new(Owner {
+            id,
+            runnable: AtomicBool::new(false),
+        });
+        let slot = self
+            .sched
+            .insert(item.clone(), params, &hard, &hard, self.now)
+            .unwrap();
         let unit = SimUnit {
             slot,
             item,
@@ -163,21 +174,30 @@ impl<'a> Sim<'a> {
 
     pub(super) fn set_affinity(&mut self, id: usize, hard: CpuMask) {
         self.unit_mut(id).hard = hard;
-        let kick = self.sched.set_affinity(self.unit(id).slot, &hard, &hard, self.now).unwrap();
+        let kick = self
+            .sched
+            .set_affinity(self.unit(id).slot, &hard, &hard, self.now)
+            .unwrap();
         self.kick(kick);
     }
 
     pub(super) fn set_params(&mut self, id: usize, params: Params) {
         self.unit_mut(id).capped = params.cap != 0;
-        let kick = self.sched.set_params(self.unit(id).slot, params, self.now).unwrap();
+        let kick = self
+            .sched
+            .set_params(self.unit(id).slot, params, self.now)
+            .unwrap();
         self.kick(kick);
     }
 
     pub(super) fn set_online(&mut self, cpu: usize, online: bool) {
         self.cpus[cpu].online = online;
         let id = CpuId(cpu as u32);
-        let kick =
-            if online { self.sched.cpu_online(id, self.now) } else { self.sched.cpu_offline(id, self.now) };
+        let kick = if online {
+            self.sched.cpu_online(id, self.now)
+        } else {
+            self.sched.cpu_offline(id, self.now)
+        };
         self.kick(kick);
         if online {
             self.kick(Some(id));
@@ -211,13 +231,23 @@ impl<'a> Sim<'a> {
         self.kick(choice.kick);
         self.cpus[cpu].until = choice.until;
         self.migrations += u64::from(choice.migrated);
-        let Some((slot, item)) = choice.next else { return };
-        assert!(self.running_on(item.id).is_none(), "unit {} runs on two CPUs", item.id);
+        let Some((slot, item)) = choice.next else {
+            return;
+        };
+        assert!(
+            self.running_on(item.id).is_none(),
+            "unit {} runs on two CPUs",
+            item.id
+        );
         assert_eq!(self.sched.running(slot), Some(id));
         assert!(self.cpus[cpu].online, "CPU {cpu} is offline");
         let now = self.now;
         let unit = self.unit_mut(item.id);
-        assert!(unit.hard.contains(id), "unit {} must not run on CPU {cpu}", item.id);
+        assert!(
+            unit.hard.contains(id),
+            "unit {} must not run on CPU {cpu}",
+            item.id
+        );
         assert!(unit.item.runnable(), "unit {} cannot run", item.id);
         assert_eq!(unit.slot, slot);
         unit.picked += 1;
@@ -257,7 +287,9 @@ impl<'a> Sim<'a> {
 
     fn next_event(&self) -> Time {
         let cpus = self.cpus.iter().flat_map(|cpu| {
-            let left = cpu.current.map_or(Time::NEVER, |id| self.now.after(self.unit(id).left));
+            let left = cpu
+                .current
+                .map_or(Time::NEVER, |id| self.now.after(self.unit(id).left));
             [cpu.until, cpu.kicked.unwrap_or(Time::NEVER), left]
         });
         let wakes = self.units.iter().flatten().filter_map(|unit| unit.wakes);
@@ -268,7 +300,9 @@ impl<'a> Sim<'a> {
     fn step_now(&mut self) -> bool {
         let now = self.now;
         for id in 0..self.units.len() {
-            let Some(unit) = &self.units[id] else { continue };
+            let Some(unit) = &self.units[id] else {
+                continue;
+            };
             if unit.wakes.is_some_and(|at| at <= now) {
                 self.refill(id);
                 self.set_runnable(id, true);
@@ -318,14 +352,20 @@ impl<'a> Sim<'a> {
             if self.now.since(since) > self.patience {
                 let mut text = String::new();
                 self.sched.dump(&mut text).unwrap();
-                panic!("unit {id} waits since {since}, CPUs {idle} idle at {}\n{text}", self.now);
+                panic!(
+                    "unit {id} waits since {since}, CPUs {idle} idle at {}\n{text}",
+                    self.now
+                );
             }
         }
     }
 
     /// What each unit has run since the last call.
     pub(super) fn take_ran(&mut self) -> Vec<u64> {
-        self.units.iter_mut().map(|unit| unit.as_mut().map_or(0, |u| core::mem::take(&mut u.ran))).collect()
+        self.units
+            .iter_mut()
+            .map(|unit| unit.as_mut().map_or(0, |u| core::mem::take(&mut u.ran)))
+            .collect()
     }
 }
 
@@ -334,7 +374,10 @@ pub(super) fn ideal_shares(weights: &[u16], cpus: usize) -> Vec<f64> {
     let mut shares = vec![0.0; weights.len()];
     let mut open: Vec<usize> = (0..weights.len()).collect();
     open.sort_by_key(|n| core::cmp::Reverse(weights[*n]));
-    let (mut left, mut sum) = (cpus as f64, weights.iter().map(|w| f64::from(*w)).sum::<f64>());
+    let (mut left, mut sum) = (
+        cpus as f64,
+        weights.iter().map(|w| f64::from(*w)).sum::<f64>(),
+    );
     for n in open {
         let share = (left * f64::from(weights[n]) / sum).min(1.0);
         shares[n] = share;

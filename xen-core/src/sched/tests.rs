@@ -22,23 +22,45 @@ fn mask(cpus: &[u32]) -> CpuMask {
 fn names_and_numbers() {
     assert_eq!(SchedulerKind::default().id(), 6);
     assert_eq!(SchedulerKind::by_name("fair"), Some(SchedulerKind::Fair));
-    assert_eq!(SchedulerKind::by_name("null").map(SchedulerKind::id), Some(9));
+    assert_eq!(
+        SchedulerKind::by_name("null").map(SchedulerKind::id),
+        Some(9)
+    );
     assert_eq!(SchedulerKind::by_name("rtds"), None);
 }
 
 #[test]
 fn refuses_nonsense() {
     for sched in [fair(2), null(2)] {
-        let item = || Arc::new(Owner { id: 0, runnable: AtomicBool::new(true) });
+        let item = || {
+            Arc::new(Owner {
+                id: 0,
+                runnable: AtomicBool::new(true),
+            })
+        };
         let (all, none, now) = (CpuMask::first(2), mask(&[2, 3]), Time(0));
         let zero = Params { weight: 0, cap: 0 };
-        assert_eq!(sched.insert(item(), zero, &all, &all, now), Err(Error::Inval));
-        assert_eq!(sched.insert(item(), Params::default(), &none, &all, now), Err(Error::Inval));
-        let slot = sched.insert(item(), Params::default(), &all, &all, now).unwrap();
+        assert_eq!(
+            sched.insert(item(), zero, &all, &all, now),
+            Err(Error::Inval)
+        );
+        assert_eq!(
+            sched.insert(item(), Params::default(), &none, &all, now),
+            Err(Error::Inval)
+        );
+        let slot = sched
+            .insert(item(), Params::default(), &all, &all, now)
+            .unwrap();
         assert_eq!(sched.set_params(slot, zero, now), Err(Error::Inval));
-        assert_eq!(sched.set_affinity(slot, &none, &all, now), Err(Error::Inval));
+        assert_eq!(
+            sched.set_affinity(slot, &none, &all, now),
+            Err(Error::Inval)
+        );
         assert_eq!(sched.affinity(slot), Ok((all, all)));
-        assert!(sched.pick(CpuId(0), now).next.is_none(), "it has not been started");
+        assert!(
+            sched.pick(CpuId(0), now).next.is_none(),
+            "it has not been started"
+        );
         assert!(sched.pick(CpuId(7), now).next.is_none());
         assert_eq!(sched.update(slot, now), Some(CpuId(0)));
         assert!(sched.pick(CpuId(0), now).next.is_some());
@@ -146,9 +168,20 @@ proptest! {
 fn a_cap_is_not_evaded_by_sleeping() {
     let sched = fair(1);
     let mut sim = Sim::new(&sched, 1);
-    let id = sim.add(Habit::Bursts(300 * US, 20 * US), Params { weight: 256, cap: 10 }, sim.all());
+    let id = sim.add(
+        Habit::Bursts(300 * US, 20 * US),
+        Params {
+            weight: 256,
+            cap: 10,
+        },
+        sim.all(),
+    );
     sim.run_for(10 * SECOND);
-    assert!(sim.unit(id).ran.abs_diff(SECOND) < 30 * MS, "{}", sim.unit(id).ran);
+    assert!(
+        sim.unit(id).ran.abs_diff(SECOND) < 30 * MS,
+        "{}",
+        sim.unit(id).ran
+    );
 }
 
 #[test]
@@ -160,12 +193,20 @@ fn a_waking_unit_runs_at_once_before_hogs() {
             sim.hog(256);
         }
         // Needs 4% of a CPU, less than its share.
-        let id = sim.add(Habit::Bursts(200 * US, 5 * MS), Params::default(), sim.all());
+        let id = sim.add(
+            Habit::Bursts(200 * US, 5 * MS),
+            Params::default(),
+            sim.all(),
+        );
         sim.run_for(100 * MS);
         sim.units[id].as_mut().unwrap().latency = 0;
         sim.run_for(5 * SECOND);
         let unit = sim.unit(id);
-        assert!(unit.latency <= 2 * MS, "{cpus} CPUs: {} us", unit.latency / US);
+        assert!(
+            unit.latency <= 2 * MS,
+            "{cpus} CPUs: {} us",
+            unit.latency / US
+        );
         // It got all it asked for.
         assert!(unit.picked > 900, "{}", unit.picked);
     }
@@ -177,16 +218,32 @@ fn a_sleeper_gains_no_more_than_its_share() {
     let mut sim = Sim::new(&sched, 1);
     let hog = sim.hog(256);
     // Sleeps just long enough to be woken again; wants 95%.
-    let sly = sim.add(Habit::Bursts(1900 * US, 100 * US), Params::default(), sim.all());
+    let sly = sim.add(
+        Habit::Bursts(1900 * US, 100 * US),
+        Params::default(),
+        sim.all(),
+    );
     sim.run_for(10 * SECOND);
-    assert!(sim.unit(hog).ran >= 4_800 * MS, "{} of {}", sim.unit(hog).ran, sim.unit(sly).ran);
+    assert!(
+        sim.unit(hog).ran >= 4_800 * MS,
+        "{} of {}",
+        sim.unit(hog).ran,
+        sim.unit(sly).ran
+    );
 }
 
 #[test]
 fn yields_let_others_run() {
     let sched = fair(1);
     let mut sim = Sim::new(&sched, 1);
-    let spinner = sim.add(Habit::Yields(50 * US), Params { weight: 1024, cap: 0 }, sim.all());
+    let spinner = sim.add(
+        Habit::Yields(50 * US),
+        Params {
+            weight: 1024,
+            cap: 0,
+        },
+        sim.all(),
+    );
     let worker = sim.hog(256);
     sim.run_for(SECOND);
     let (spun, worked) = (sim.unit(spinner).ran, sim.unit(worker).ran);
@@ -199,7 +256,9 @@ fn idle_cpus_take_waiting_units() {
     let sched = fair(4);
     let mut sim = Sim::new(&sched, 4);
     // All start on CPU 0, then may go anywhere.
-    let ids: Vec<_> = (0..4).map(|_| sim.add(Habit::Hog, Params::default(), mask(&[0]))).collect();
+    let ids: Vec<_> = (0..4)
+        .map(|_| sim.add(Habit::Hog, Params::default(), mask(&[0])))
+        .collect();
     sim.run_for(100 * MS);
     for id in &ids {
         sim.set_affinity(*id, sim.all());
@@ -239,9 +298,14 @@ fn offline_cpus_lose_their_units() {
 #[test]
 fn units_that_came_before_any_cpu_run() {
     for sched in [fair(4), null(4)] {
-        let item = Arc::new(Owner { id: 0, runnable: AtomicBool::new(true) });
+        let item = Arc::new(Owner {
+            id: 0,
+            runnable: AtomicBool::new(true),
+        });
         let all = CpuMask::first(4);
-        let slot = sched.insert(item, Params::default(), &mask(&[1, 3]), &all, Time(0)).unwrap();
+        let slot = sched
+            .insert(item, Params::default(), &mask(&[1, 3]), &all, Time(0))
+            .unwrap();
         sched.update(slot, Time(0));
         assert!(sched.pick(CpuId(0), Time(1)).next.is_none());
         // Only CPU 3 ever comes.
@@ -311,12 +375,26 @@ fn op() -> impl Strategy<Value = Op> {
 fn chaos(sched: &AnyScheduler<Item>, cpus: usize, delay: u64, patience: u64, ops: Vec<Op>) {
     let mut sim = Sim::new(sched, cpus);
     (sim.kick_delay, sim.patience) = (delay, patience);
-    let bits = |m: u8| (0..4).filter(|n| m & 1 << n != 0 && (*n as usize) < cpus).map(CpuId).collect::<CpuMask>();
-    let some = |m: u8| if bits(m).is_empty() { mask(&[0]) } else { bits(m) };
+    let bits = |m: u8| {
+        (0..4)
+            .filter(|n| m & 1 << n != 0 && (*n as usize) < cpus)
+            .map(CpuId)
+            .collect::<CpuMask>()
+    };
+    let some = |m: u8| {
+        if bits(m).is_empty() {
+            mask(&[0])
+        } else {
+            bits(m)
+        }
+    };
     let mut items = Vec::new();
     for op in ops {
-        let live: Vec<usize> = (0..sim.units.len()).filter(|id| sim.units[*id].is_some()).collect();
-        let chosen = |index: &prop::sample::Index| (!live.is_empty()).then(|| live[index.index(live.len())]);
+        let live: Vec<usize> = (0..sim.units.len())
+            .filter(|id| sim.units[*id].is_some())
+            .collect();
+        let chosen =
+            |index: &prop::sample::Index| (!live.is_empty()).then(|| live[index.index(live.len())]);
         match op {
             Op::Add(habit, weight, cap, m) => {
                 let id = sim.add(habit, Params { weight, cap }, some(m));
@@ -356,13 +434,19 @@ fn chaos(sched: &AnyScheduler<Item>, cpus: usize, delay: u64, patience: u64, ops
     for id in 0..sim.units.len() {
         if sim.units[id].is_some() {
             let unit = sim.unit(id);
-            assert!(sched.runtime(unit.slot, sim.now).abs_diff(unit.ran) < MS / 1000, "unit {id}");
+            assert!(
+                sched.runtime(unit.slot, sim.now).abs_diff(unit.ran) < MS / 1000,
+                "unit {id}"
+            );
             sim.remove(id);
         }
     }
     sim.run_for(100 * MS);
     drop(sim);
-    assert!(items.iter().all(|item| Arc::strong_count(item) == 1), "something is kept");
+    assert!(
+        items.iter().all(|item| Arc::strong_count(item) == 1),
+        "something is kept"
+    );
 }
 
 proptest! {
@@ -389,11 +473,21 @@ fn race(kind: SchedulerKind) {
     const ROUNDS: u32 = 4_000;
     let sched: AnyScheduler<Item> = AnyScheduler::new(kind, CPUS as u32);
     let all = CpuMask::first(CPUS as u32);
-    let items: Vec<Item> =
-        (0..UNITS).map(|id| Arc::new(Owner { id, runnable: AtomicBool::new(true) })).collect();
+    let items: Vec<Item> = (0..UNITS)
+        .map(|id| {
+            Arc::new(Owner {
+                id,
+                runnable: AtomicBool::new(true),
+            })
+        })
+        .collect();
     let slots: Vec<Slot> = items
         .iter()
-        .map(|item| sched.insert(item.clone(), Params::default(), &all, &all, Time(0)).unwrap())
+        .map(|item| {
+            sched
+                .insert(item.clone(), Params::default(), &all, &all, Time(0))
+                .unwrap()
+        })
         .collect();
     let on_cpu: Vec<AtomicU32> = (0..UNITS).map(|_| AtomicU32::new(0)).collect();
     let picked = AtomicU32::new(0);
@@ -449,20 +543,46 @@ fn real_threads() {
 
 #[test]
 fn trace() {
-    use proptest::strategy::ValueTree; 
+    use proptest::strategy::ValueTree;
     let mut worst = vec![];
     let mut r = proptest::test_runner::TestRunner::deterministic();
     for _ in 0..300 {
-        let (weights, cpus) = (prop::collection::vec(prop::sample::select(vec![64u16, 128, 256, 384, 512, 1024]), 1..10), 1usize..5).new_tree(&mut r).unwrap().current();
-    let sched = fair(cpus);
-    let mut sim = Sim::new(&sched, cpus);
-    for w in &weights { sim.hog(*w); }
-    sim.run_for(2*SECOND); sim.take_ran(); let m = sim.migrations; sim.run_for(10*SECOND);
-    let ran = sim.take_ran();
-    let e = ideal_shares(&weights, cpus).iter().zip(&ran).map(|(s,r)| (*r as f64 / 1e6 - s*1e4) as i64).collect::<Vec<_>>();
-    worst.push((e.iter().map(|e|e.abs()).max().unwrap(), cpus, weights, e, sim.migrations-m));
+        let (weights, cpus) = (
+            prop::collection::vec(
+                prop::sample::select(vec![64u16, 128, 256, 384, 512, 1024]),
+                1..10,
+            ),
+            1usize..5,
+        )
+            .new_tree(&mut r)
+            .unwrap()
+            .current();
+        let sched = fair(cpus);
+        let mut sim = Sim::new(&sched, cpus);
+        for w in &weights {
+            sim.hog(*w);
+        }
+        sim.run_for(2 * SECOND);
+        sim.take_ran();
+        let m = sim.migrations;
+        sim.run_for(10 * SECOND);
+        let ran = sim.take_ran();
+        let e = ideal_shares(&weights, cpus)
+            .iter()
+            .zip(&ran)
+            .map(|(s, r)| (*r as f64 / 1e6 - s * 1e4) as i64)
+            .collect::<Vec<_>>();
+        worst.push((
+            e.iter().map(|e| e.abs()).max().unwrap(),
+            cpus,
+            weights,
+            e,
+            sim.migrations - m,
+        ));
     }
     worst.sort();
-    for w in worst.iter().rev().take(12) { eprintln!("{w:?}"); }
+    for w in worst.iter().rev().take(12) {
+        eprintln!("{w:?}");
+    }
     eprintln!("median {:?}", worst[150]);
 }

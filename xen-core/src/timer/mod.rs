@@ -94,8 +94,13 @@ pub struct Timers<P> {
 impl<P> Timers<P> {
     /// Queues for `cpus` CPUs.
     pub fn new(cpus: u32) -> Self {
-        let queues = (0..cpus).map(|_| Mutex::new(TimerQueue(Heap::default()))).collect();
-        Self { queues, count: Arc::default() }
+        let queues = (0..cpus)
+            .map(|_| Mutex::new(TimerQueue(Heap::default())))
+            .collect();
+        Self {
+            queues,
+            count: Arc::default(),
+        }
     }
 
     /// Makes a timer, disarmed. All memory that arming it can take is set aside now, so that arming cannot fail.
@@ -109,7 +114,11 @@ impl<P> Timers<P> {
             count: self.count.clone(),
         }));
         for queue in &self.queues {
-            queue.lock().0.reserve(count as usize).map_err(|_| Error::NoMem)?;
+            queue
+                .lock()
+                .0
+                .reserve(count as usize)
+                .map_err(|_| Error::NoMem)?;
         }
         Ok(timer)
     }
@@ -136,11 +145,18 @@ impl<P> Timers<P> {
             let mut locked = queue.lock();
             // While this lock is held a timer cannot leave this queue, but one in no queue can enter another.
             let old = (timer.queue.load(Ordering::Acquire) == cpu.0).then(|| locked.take(timer));
-            let entered = timer.queue.compare_exchange(NO_QUEUE, cpu.0, Ordering::AcqRel, Ordering::Acquire);
+            let entered =
+                timer
+                    .queue
+                    .compare_exchange(NO_QUEUE, cpu.0, Ordering::AcqRel, Ordering::Acquire);
             if entered.is_ok()
                 && let Some(payload) = payload.take()
             {
-                locked.0.push(Armed { deadline, timer: timer.clone(), payload });
+                locked.0.push(Armed {
+                    deadline,
+                    timer: timer.clone(),
+                    payload,
+                });
             }
             drop(locked);
             drop(old);
@@ -154,7 +170,9 @@ impl<P> Timers<P> {
         loop {
             // `NO_QUEUE` is no index.
             let found = timer.queue.load(Ordering::Acquire);
-            let Some(queue) = self.queues.get(found as usize) else { return };
+            let Some(queue) = self.queues.get(found as usize) else {
+                return;
+            };
             let mut locked = queue.lock();
             let old = (timer.queue.load(Ordering::Acquire) == found).then(|| locked.take(timer));
             drop(locked);
@@ -169,7 +187,12 @@ impl<P> Timers<P> {
         let queue = self.queues.get(cpu.0 as usize)?;
         loop {
             let mut locked = queue.lock();
-            let first = locked.0.peek().filter(|armed| armed.deadline <= now)?.timer.clone();
+            let first = locked
+                .0
+                .peek()
+                .filter(|armed| armed.deadline <= now)?
+                .timer
+                .clone();
             let armed = locked.take(&first)?;
             drop(locked);
             drop(first);
@@ -182,7 +205,12 @@ impl<P> Timers<P> {
 
     /// When the next timer of a CPU expires; `None` without one.
     pub fn next_deadline(&self, cpu: CpuId) -> Option<Time> {
-        self.queues.get(cpu.0 as usize)?.lock().0.peek().map(|armed| armed.deadline)
+        self.queues
+            .get(cpu.0 as usize)?
+            .lock()
+            .0
+            .peek()
+            .map(|armed| armed.deadline)
     }
 
     /// Number of timers that exist.

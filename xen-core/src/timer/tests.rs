@@ -141,7 +141,9 @@ fn neither_lost_nor_doubled_across_cpus() {
     const TIMERS: usize = 4;
     let timers = Timers::new(CPUS);
     let handles: Vec<_> = (0..TIMERS).map(|_| timers.allocate().unwrap()).collect();
-    let fired: Vec<AtomicU64> = (0..CPUS as u64 * ROUNDS).map(|_| AtomicU64::new(0)).collect();
+    let fired: Vec<AtomicU64> = (0..CPUS as u64 * ROUNDS)
+        .map(|_| AtomicU64::new(0))
+        .collect();
     std::thread::scope(|scope| {
         for cpu in 0..CPUS {
             let (timers, handles, fired) = (&timers, &handles, &fired);

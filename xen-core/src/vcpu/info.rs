@@ -22,8 +22,12 @@ pub struct InfoArea {
 
 impl InfoArea {
     pub(super) fn new<A: Arch>(_domain: &Domain<A>, id: VcpuId) -> Self {
-        let legacy = (id.0 < A::LAYOUT.legacy_vcpus).then(|| id.0 as usize * A::LAYOUT.vcpu_info_size);
-        Self { legacy, registered: Once::new() }
+        let legacy =
+            (id.0 < A::LAYOUT.legacy_vcpus).then(|| id.0 as usize * A::LAYOUT.vcpu_info_size);
+        Self {
+            legacy,
+            registered: Once::new(),
+        }
     }
 
     /// The page and offset of the structure; `None` for a vCPU that has no slot and registered none.
@@ -57,7 +61,11 @@ impl InfoArea {
         match self.place(vcpu) {
             Some((old, at)) => {
                 for word in (0..A::LAYOUT.vcpu_info_size).step_by(8) {
-                    new.store_u64(offset + word, old.load_u64(at + word, Ordering::Relaxed), Ordering::Relaxed);
+                    new.store_u64(
+                        offset + word,
+                        old.load_u64(at + word, Ordering::Relaxed),
+                        Ordering::Relaxed,
+                    );
                 }
             }
             None => {
@@ -94,7 +102,9 @@ impl InfoArea {
 
     /// Makes the upcall pending and the vCPU notice it.
     pub fn set_upcall<A: Arch>(&self, hv: &Hypervisor<A>, vcpu: &Vcpu<A>) {
-        let Some((page, at)) = self.place(vcpu) else { return };
+        let Some((page, at)) = self.place(vcpu) else {
+            return;
+        };
         if page.compare_exchange_u8(at + UPCALL_PENDING, 0, 1).is_ok() {
             A::raise_upcall(hv, vcpu);
             vcpu.kick(hv);
@@ -103,7 +113,8 @@ impl InfoArea {
 
     /// Whether the upcall is pending.
     pub fn upcall_pending<A: Arch>(&self, vcpu: &Vcpu<A>) -> bool {
-        self.place(vcpu).is_some_and(|(page, at)| page.load_u8(at + UPCALL_PENDING, Ordering::SeqCst) != 0)
+        self.place(vcpu)
+            .is_some_and(|(page, at)| page.load_u8(at + UPCALL_PENDING, Ordering::SeqCst) != 0)
     }
 
     /// Whether the upcall is pending and not masked by the guest.

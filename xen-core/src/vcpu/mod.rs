@@ -111,7 +111,8 @@ impl<A: Arch> Vcpu<A> {
 
     /// Notes which CPU it is on; for the run loop.
     pub(crate) fn set_cpu(&self, cpu: Option<CpuId>) {
-        self.cpu.store(cpu.map_or(NOWHERE, |c| c.0), Ordering::SeqCst);
+        self.cpu
+            .store(cpu.map_or(NOWHERE, |c| c.0), Ordering::SeqCst);
     }
 
     /// Why it waits.
@@ -139,7 +140,9 @@ impl<A: Arch> Vcpu<A> {
     /// Enters the run state that fits a vCPU on no CPU.
     pub(crate) fn account(&self, now: Time) {
         let waits = self.waits();
-        let state = if waits.contains(Wait::DOWN) || self.pauses.load(Ordering::SeqCst) > 0 || self.domain.stopped()
+        let state = if waits.contains(Wait::DOWN)
+            || self.pauses.load(Ordering::SeqCst) > 0
+            || self.domain.stopped()
         {
             State::Offline
         } else if waits.contains(Wait::BLOCKED) {
@@ -182,7 +185,8 @@ impl<A: Arch> Vcpu<A> {
         self.waits.fetch_or(Wait::BLOCKED.bits(), Ordering::SeqCst);
         // Whoever makes something pending does so before it looks at BLOCKED, so one of the two sees the other.
         if self.info.upcall_deliverable(self) || A::has_pending_interrupt(self) {
-            self.waits.fetch_and(!Wait::BLOCKED.bits(), Ordering::SeqCst);
+            self.waits
+                .fetch_and(!Wait::BLOCKED.bits(), Ordering::SeqCst);
         } else {
             self.update(hv);
         }
@@ -192,7 +196,8 @@ impl<A: Arch> Vcpu<A> {
     pub fn kick(&self, hv: &Hypervisor<A>) {
         // A poll ends with the block that it is.
         if self.waits.load(Ordering::SeqCst) & Wait::BLOCKED.bits() != 0 && !self.end_poll(hv) {
-            self.waits.fetch_and(!Wait::BLOCKED.bits(), Ordering::SeqCst);
+            self.waits
+                .fetch_and(!Wait::BLOCKED.bits(), Ordering::SeqCst);
             self.update(hv);
         }
         if let Some(cpu) = self.cpu()
@@ -214,14 +219,20 @@ impl<A: Arch> Vcpu<A> {
             self.domain.evtchn.poll_started(self);
         }
         if deadline != Time::NEVER {
-            hv.arm_timer(&self.poll_timer, deadline, crate::TimerEvent::Poll(self.clone()));
+            hv.arm_timer(
+                &self.poll_timer,
+                deadline,
+                crate::TimerEvent::Poll(self.clone()),
+            );
         }
         // Who wakes it may have found it blocked but not polling yet; and whatever became pending before it was
         // known to poll wakes nobody.
         if !self.waits().contains(Wait::BLOCKED)
             || self.info.upcall_deliverable(self)
             || A::has_pending_interrupt(self)
-            || ports.iter().any(|port| self.domain.evtchn.is_pending(*port))
+            || ports
+                .iter()
+                .any(|port| self.domain.evtchn.is_pending(*port))
         {
             self.end_poll(hv);
         } else {
@@ -245,7 +256,8 @@ impl<A: Arch> Vcpu<A> {
         }
         self.domain.evtchn.poll_ended();
         hv.timers.cancel(&self.poll_timer);
-        self.waits.fetch_and(!Wait::BLOCKED.bits(), Ordering::SeqCst);
+        self.waits
+            .fetch_and(!Wait::BLOCKED.bits(), Ordering::SeqCst);
         self.update(hv);
         true
     }
@@ -279,7 +291,8 @@ impl<A: Arch> Vcpu<A> {
 
     /// For an error that only this vCPU's domain is to blame for.
     pub fn crash(&self, hv: &Hypervisor<A>, why: core::fmt::Arguments<'_>) {
-        self.domain.crash(hv, format_args!("vCPU {}: {why}", self.id));
+        self.domain
+            .crash(hv, format_args!("vCPU {}: {why}", self.id));
     }
 
     /// What it does right now, in the terms of run-state accounting.
@@ -289,7 +302,11 @@ impl<A: Arch> Vcpu<A> {
 
     /// `Err` when a vCPU of another domain is meant.
     pub fn same_domain(&self, other: &Self) -> Result<()> {
-        if Arc::ptr_eq(&self.domain, &other.domain) { Ok(()) } else { Err(Error::Perm) }
+        if Arc::ptr_eq(&self.domain, &other.domain) {
+            Ok(())
+        } else {
+            Err(Error::Perm)
+        }
     }
 }
 

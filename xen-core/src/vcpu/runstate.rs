@@ -92,8 +92,15 @@ pub struct RunState {
 
 impl RunState {
     pub(super) fn new(now: Time) -> Self {
-        let info = RunStateInfo { state: State::Offline, entry_time: now, time: [0; 4] };
-        Self { info: Mutex::new(info), area: Mutex::new(RunStateArea::None) }
+        let info = RunStateInfo {
+            state: State::Offline,
+            entry_time: now,
+            time: [0; 4],
+        };
+        Self {
+            info: Mutex::new(info),
+            area: Mutex::new(RunStateArea::None),
+        }
     }
 
     /// The accounting as it stands.
@@ -127,7 +134,10 @@ impl RunState {
             }
             let mut pieces = ArrayVec::new();
             pieces.push((frame, offset as usize, RUNSTATE_SIZE));
-            RunStateArea::Pinned { pieces, physical: true }
+            RunStateArea::Pinned {
+                pieces,
+                physical: true,
+            }
         };
         self.install(vcpu, area);
         Ok(())
@@ -152,16 +162,28 @@ impl RunState {
             if !kind.is_ram() {
                 return Err(Error::Fault);
             }
-            pieces.try_push((frame, gpa.page_offset() as usize, len)).map_err(|_| Error::Fault)?;
+            pieces
+                .try_push((frame, gpa.page_offset() as usize, len))
+                .map_err(|_| Error::Fault)?;
             done += len;
         }
-        self.install(vcpu, RunStateArea::Pinned { pieces, physical: false });
+        self.install(
+            vcpu,
+            RunStateArea::Pinned {
+                pieces,
+                physical: false,
+            },
+        );
         Ok(())
     }
 
     /// Registers an area by a virtual address that is walked at each update; 0 unregisters.
     pub fn register_virtual<A: Arch>(&self, vcpu: &Vcpu<A>, address: GuestVirtAddr) {
-        let area = if address.0 == 0 { RunStateArea::None } else { RunStateArea::Virtual(address) };
+        let area = if address.0 == 0 {
+            RunStateArea::None
+        } else {
+            RunStateArea::Virtual(address)
+        };
         self.install(vcpu, area);
     }
 

@@ -20,9 +20,13 @@ const LOW: u64 = 1 << 20;
 /// Bytes that dom0 gets.
 pub(super) fn size(hv: &Hypervisor<Arm>, params: &Params) -> Result<u64, Failure> {
     let available = hv.frames.free_frames() << PAGE_SHIFT;
-    let wanted = params.dom0_mem.resolve(available) & !((1 << (PAGE_SHIFT + u32::from(MIN_ORDER))) - 1);
+    let wanted =
+        params.dom0_mem.resolve(available) & !((1 << (PAGE_SHIFT + u32::from(MIN_ORDER))) - 1);
     if wanted == 0 {
-        return Err(alloc::format!("there is too little memory for dom0: {} KiB are free", available >> 10));
+        return Err(alloc::format!(
+            "there is too little memory for dom0: {} KiB are free",
+            available >> 10
+        ));
     }
     if wanted > available {
         return Err(alloc::format!(
@@ -42,8 +46,11 @@ pub(super) fn populate(
     params: &Params,
 ) -> Result<Vec<Bank>, Failure> {
     // What the firmware left in memory is no secret from the domain that owns the machine.
-    let flags =
-        if params.bootscrub == BootScrub::Boot { AllocFlags::empty() } else { AllocFlags::NO_SCRUB };
+    let flags = if params.bootscrub == BootScrub::Boot {
+        AllocFlags::empty()
+    } else {
+        AllocFlags::NO_SCRUB
+    };
     let mut banks: Vec<Bank> = Vec::new();
     let mut left = size >> PAGE_SHIFT;
     let mut order = MAX_ORDER.min(left.ilog2() as u8);
@@ -56,16 +63,24 @@ pub(super) fn populate(
             } else if limit == LOW {
                 (limit, order) = (u64::MAX, MAX_ORDER);
             } else {
-                return Err(alloc::format!("memory is too scattered: {} MiB of dom0's are missing", left >> 8));
+                return Err(alloc::format!(
+                    "memory is too scattered: {} MiB of dom0's are missing",
+                    left >> 8
+                ));
             }
             continue;
         };
         let count = 1u64 << order;
         let mfn = block.mfn();
-        let mapped = domain.charge_pages(count).and_then(|()| domain.p2m.map(Gfn(mfn.0), mfn, count, P2mType::RamRw));
+        let mapped = domain
+            .charge_pages(count)
+            .and_then(|()| domain.p2m.map(Gfn(mfn.0), mfn, count, P2mType::RamRw));
         mapped.map_err(|e| alloc::format!("dom0's memory cannot be mapped: {e:?}"))?;
         block.into_raw();
-        banks.push(Bank { start: GuestPhysAddr(mfn.base().0), size: count << PAGE_SHIFT });
+        banks.push(Bank {
+            start: GuestPhysAddr(mfn.base().0),
+            size: count << PAGE_SHIFT,
+        });
         left -= count.min(left);
     }
     banks.sort_by_key(|b| b.start.0);

@@ -11,12 +11,17 @@ use arch_arm::decode::mpidr_of;
 use arch_arm::host::cache;
 use arch_arm::machine::{Arm, GicLayout};
 use boot::cmdline::Params;
-use boot::dom0_tree::{self, Bank, Dom0Gic, Dom0TreeConfig, HypervisorNode, Passthrough, Selection};
+use boot::dom0_tree::{
+    self, Bank, Dom0Gic, Dom0TreeConfig, HypervisorNode, Passthrough, Selection,
+};
 use boot::dt::{GicVersion, Tree};
 use boot::image::{self, LoadPlan};
 use boot::modules::BootModules;
 use xen_core::p2m::P2mType;
-use xen_core::{Domain, DomainConfig, DomainId, Error, Gfn, GuestPhysAddr, Hypervisor, Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
+use xen_core::{
+    Domain, DomainConfig, DomainId, Error, Gfn, GuestPhysAddr, Hypervisor, Mfn, PAGE_SHIFT,
+    PAGE_SIZE, VcpuId,
+};
 
 use super::hypervisor::module_bytes;
 use super::platform::Platform;
@@ -46,18 +51,30 @@ pub(crate) fn build(
     params: &Params,
 ) -> Result<Arc<Domain<Arm>>, Failure> {
     let tree = &early.tree;
-    let kernel_module = modules.kernel.as_ref().ok_or("there is no kernel module for dom0")?;
-    let kernel_bytes = module_bytes(&kernel_module.range).ok_or("the kernel module is not in memory")?;
+    let kernel_module = modules
+        .kernel
+        .as_ref()
+        .ok_or("there is no kernel module for dom0")?;
+    let kernel_bytes =
+        module_bytes(&kernel_module.range).ok_or("the kernel module is not in memory")?;
     let kernel = image::probe(kernel_bytes).map_err(|e| e.to_string())?;
     let header = kernel.header().map_err(|e| e.to_string())?;
     let unpacked = kernel.unpacked_size().map_err(|e| e.to_string())?;
 
     let vcpus = params.dom0_max_vcpus.resolve(hv.cpu_count());
-    let domain = cannot(Domain::new(hv, config(hv, params, vcpus)), "dom0 cannot be made")?;
+    let domain = cannot(
+        Domain::new(hv, config(hv, params, vcpus)),
+        "dom0 cannot be made",
+    )?;
     let size = memory::size(hv, params)?;
     let banks = memory::populate(hv, &domain, size, params)?;
     for bank in &banks {
-        log::info!("dom0 memory: {:#x} to {:#x} ({} MiB)", bank.start.0, bank.end().0 - 1, bank.size >> 20);
+        log::info!(
+            "dom0 memory: {:#x} to {:#x} ({} MiB)",
+            bank.start.0,
+            bank.end().0 - 1,
+            bank.size >> 20
+        );
     }
 
     // From low to high: kernel, initial ramdisk, device tree.
@@ -67,11 +84,18 @@ pub(crate) fn build(
         .find(|b| b.start.0 <= plan.load.0 && plan.end().0 <= b.end().0)
         .copied()
         .ok_or("the kernel is in no bank")?;
-    let ramdisk = modules.ramdisk.as_ref().and_then(|m| module_bytes(&m.range));
+    let ramdisk = modules
+        .ramdisk
+        .as_ref()
+        .and_then(|m| module_bytes(&m.range));
     let ramdisk_at = plan.end().0.next_multiple_of(BLOCK);
-    let ramdisk_bank =
-        ramdisk.map(|bytes| Bank { start: GuestPhysAddr(ramdisk_at), size: bytes.len() as u64 });
-    let tree_at = ramdisk_bank.map_or(plan.end().0, |b| b.end().0).next_multiple_of(BLOCK);
+    let ramdisk_bank = ramdisk.map(|bytes| Bank {
+        start: GuestPhysAddr(ramdisk_at),
+        size: bytes.len() as u64,
+    });
+    let tree_at = ramdisk_bank
+        .map_or(plan.end().0, |b| b.end().0)
+        .next_multiple_of(BLOCK);
 
     let gic = cannot(tree.gic(), "the interrupt controller")?;
     let claimed: Vec<_> = early.console_node().into_iter().collect();
@@ -81,15 +105,21 @@ pub(crate) fn build(
         log::warn!("{problem}");
     }
     let regions = regions::find(hv, &devices, params);
-    let blob = dom0_tree_blob(hv, tree, &selection, &domain, &Parts {
-        gic: gic.node,
-        banks: &banks,
-        regions: &regions,
-        ramdisk: ramdisk_bank,
-        vcpus,
-        devices: &devices,
-        cmdline: modules.dom0_cmdline.unwrap_or(""),
-    })?;
+    let blob = dom0_tree_blob(
+        hv,
+        tree,
+        &selection,
+        &domain,
+        &Parts {
+            gic: gic.node,
+            banks: &banks,
+            regions: &regions,
+            ramdisk: ramdisk_bank,
+            vcpus,
+            devices: &devices,
+            cmdline: modules.dom0_cmdline.unwrap_or(""),
+        },
+    )?;
     if tree_at + blob.len() as u64 > home.end().0 {
         return Err(alloc::format!(
             "dom0's memory has no room for kernel, ramdisk and device tree: {} MiB are needed in one piece",
@@ -147,21 +177,39 @@ fn dom0_tree_blob(
     parts: &Parts<'_>,
 ) -> Result<Vec<u8>, Failure> {
     let private = hv.arch.private_interrupts();
-    let taken = [private.hyp_timer, private.virt_timer, private.phys_timer, private.maintenance];
-    let event_ppi = parts.devices.free_ppi(&taken).ok_or("no private interrupt is free for event channels")?;
+    let taken = [
+        private.hyp_timer,
+        private.virt_timer,
+        private.phys_timer,
+        private.maintenance,
+    ];
+    let event_ppi = parts
+        .devices
+        .free_ppi(&taken)
+        .ok_or("no private interrupt is free for event channels")?;
     domain.arch.set_event_ppi(event_ppi);
     let bank = |start: GuestPhysAddr, size: u64| Bank { start, size };
     let redistributors: Vec<Bank>;
     let gic = match &domain.arch.gic {
-        GicLayout::V2 { dist, cpu } => {
-            Dom0Gic::V2 { distributor: bank(*dist, PAGE_SIZE), cpu_interface: bank(*cpu, 2 * PAGE_SIZE) }
-        }
+        GicLayout::V2 { dist, cpu } => Dom0Gic::V2 {
+            distributor: bank(*dist, PAGE_SIZE),
+            cpu_interface: bank(*cpu, 2 * PAGE_SIZE),
+        },
         GicLayout::V3 { dist, redist } => {
-            redistributors = redist.iter().map(|(base, size)| bank(*base, *size)).collect();
-            Dom0Gic::V3 { distributor: bank(*dist, 0x1_0000), redistributors: &redistributors, stride: None }
+            redistributors = redist
+                .iter()
+                .map(|(base, size)| bank(*base, *size))
+                .collect();
+            Dom0Gic::V3 {
+                distributor: bank(*dist, 0x1_0000),
+                redistributors: &redistributors,
+                stride: None,
+            }
         }
     };
-    let mpidrs: Vec<u64> = (0..parts.vcpus).map(|n| mpidr_of(VcpuId(n)) & 0xff_00ff_ffff).collect();
+    let mpidrs: Vec<u64> = (0..parts.vcpus)
+        .map(|n| mpidr_of(VcpuId(n)) & 0xff_00ff_ffff)
+        .collect();
     let config = Dom0TreeConfig {
         memory: parts.banks,
         cmdline: parts.cmdline,
@@ -184,21 +232,41 @@ fn pass_devices_through(
     devices: &Passthrough,
 ) -> Result<(), Failure> {
     for range in devices.mmio.iter().chain(&devices.reserved) {
-        let (gfn, mfn) = (Gfn(range.start().0 >> PAGE_SHIFT), Mfn::containing(range.start()));
-        match domain.p2m.map(gfn, mfn, range.size() >> PAGE_SHIFT, P2mType::Mmio) {
+        let (gfn, mfn) = (
+            Gfn(range.start().0 >> PAGE_SHIFT),
+            Mfn::containing(range.start()),
+        );
+        match domain
+            .p2m
+            .map(gfn, mfn, range.size() >> PAGE_SHIFT, P2mType::Mmio)
+        {
             Ok(_) => {}
             // A device beyond what the CPU's guests can address is one that dom0 does without.
             Err(Error::Inval) => log::warn!("device memory at {range} is out of dom0's reach"),
-            Err(e) => return Err(alloc::format!("device memory at {range} cannot be mapped: {e:?}")),
+            Err(e) => {
+                return Err(alloc::format!(
+                    "device memory at {range} cannot be mapped: {e:?}"
+                ));
+            }
         }
     }
     // The CPU interface that a GICv2's guest sees is the hardware's virtual one.
-    if let (GicLayout::V2 { cpu, .. }, Some(gicv)) = (&domain.arch.gic, virtual_interface(&early.platform)) {
-        let mapped = domain.p2m.map(Gfn::containing(*cpu), gicv, 2, P2mType::Mmio);
-        cannot(mapped, "the interrupt controller's CPU interface cannot be mapped")?;
+    if let (GicLayout::V2 { cpu, .. }, Some(gicv)) =
+        (&domain.arch.gic, virtual_interface(&early.platform))
+    {
+        let mapped = domain
+            .p2m
+            .map(Gfn::containing(*cpu), gicv, 2, P2mType::Mmio);
+        cannot(
+            mapped,
+            "the interrupt controller's CPU interface cannot be mapped",
+        )?;
     }
     for interrupt in &devices.spis {
-        if let Err(e) = hv.arch.route(interrupt.intid, domain, interrupt.trigger.is_edge()) {
+        if let Err(e) = hv
+            .arch
+            .route(interrupt.intid, domain, interrupt.trigger.is_edge())
+        {
             log::warn!("interrupt {} is not given to dom0: {e:?}", interrupt.intid);
         }
     }
@@ -207,24 +275,35 @@ fn pass_devices_through(
 
 fn virtual_interface(platform: &Platform) -> Option<Mfn> {
     match &platform.gic.version {
-        GicVersion::V2 { virtual_cpu, .. } => virtual_cpu.as_ref().map(|range| Mfn::containing(range.start())),
+        GicVersion::V2 { virtual_cpu, .. } => virtual_cpu
+            .as_ref()
+            .map(|range| Mfn::containing(range.start())),
         GicVersion::V3 { .. } => None,
     }
 }
 
-fn load_kernel(domain: &Domain<Arm>, kernel: &image::Kernel<'_>, plan: &LoadPlan) -> Result<(), Failure> {
+fn load_kernel(
+    domain: &Domain<Arm>,
+    kernel: &image::Kernel<'_>,
+    plan: &LoadPlan,
+) -> Result<(), Failure> {
     let mut sink = |offset: u64, bytes: &[u8]| {
         let at = GuestPhysAddr(plan.load.0.checked_add(offset).ok_or(Error::Range)?);
         domain.write_physical(at, bytes)
     };
-    let size = kernel.unpack(plan.size, &mut sink).map_err(|e| e.to_string())?;
+    let size = kernel
+        .unpack(plan.size, &mut sink)
+        .map_err(|e| e.to_string())?;
     clean(plan.load, size);
     Ok(())
 }
 
 /// Writes to dom0's memory, for a kernel that starts with its caches off.
 fn write(domain: &Domain<Arm>, at: GuestPhysAddr, bytes: &[u8]) -> Result<(), Failure> {
-    cannot(domain.write_physical(at, bytes), "dom0's memory cannot be written")?;
+    cannot(
+        domain.write_physical(at, bytes),
+        "dom0's memory cannot be written",
+    )?;
     clean(at, bytes.len() as u64);
     Ok(())
 }
@@ -245,7 +324,10 @@ fn start(
     vcpus: u32,
 ) -> Result<(), Failure> {
     for n in 0..vcpus {
-        cannot(domain.add_vcpu(hv, VcpuId(n)), "a vCPU of dom0 cannot be made")?;
+        cannot(
+            domain.add_vcpu(hv, VcpuId(n)),
+            "a vCPU of dom0 cannot be made",
+        )?;
     }
     let first = domain.vcpu(VcpuId(0)).ok_or("dom0 has no vCPU")?;
     first.context().start_at(plan.entry(), tree_at.0);

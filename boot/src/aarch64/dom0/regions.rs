@@ -21,15 +21,24 @@ pub(super) fn find(hv: &Hypervisor<Arm>, devices: &Passthrough, params: &Params)
     let size = u64::from(params.gnttab_max_frames) << PAGE_SHIFT;
     let mut regions = Vec::new();
     if image.size >= size {
-        regions.push(Bank { start: GuestPhysAddr(image.base.0), size });
+        regions.push(Bank {
+            start: GuestPhysAddr(image.base.0),
+            size,
+        });
     }
     let extended = extended(hv, devices);
     match regions.is_empty() {
         // No room below the image: the grant table gets the start of the large region.
         true => {
             if let Some(region) = extended {
-                let rest = Bank { start: GuestPhysAddr(region.start.0 + size), size: region.size - size };
-                regions.push(Bank { start: region.start, size });
+                let rest = Bank {
+                    start: GuestPhysAddr(region.start.0 + size),
+                    size: region.size - size,
+                };
+                regions.push(Bank {
+                    start: region.start,
+                    size,
+                });
                 if params.ext_regions {
                     regions.push(rest);
                 }
@@ -49,7 +58,10 @@ fn extended(hv: &Hypervisor<Arm>, devices: &Passthrough) -> Option<Bank> {
     let mut consider = |from: u64, to: u64| {
         let size = to.saturating_sub(from).min(EXTENDED_MAX) & !(GIB - 1);
         if size >= EXTENDED_MIN && best.is_none_or(|b| b.size < size) {
-            best = Some(Bank { start: GuestPhysAddr(from), size });
+            best = Some(Bank {
+                start: GuestPhysAddr(from),
+                size,
+            });
         }
     };
     for range in devices.mmio.iter().chain(&devices.reserved) {

@@ -26,11 +26,24 @@ fn ports_are_taken_lowest_first_and_used_again() {
 #[test]
 fn ports_end_at_the_domains_limit_and_the_interfaces() {
     let (machine, domains) = machine();
-    let small = Domain::new(&machine.hv, crate::DomainConfig { max_port: 70, ..Machine::config(9) }).unwrap();
+    let small = Domain::new(
+        &machine.hv,
+        crate::DomainConfig {
+            max_port: 70,
+            ..Machine::config(9)
+        },
+    )
+    .unwrap();
     for port in 1..=70 {
-        assert_eq!(small.evtchn.alloc_unbound(&small, DomainId(0)), Ok(Port(port)));
+        assert_eq!(
+            small.evtchn.alloc_unbound(&small, DomainId(0)),
+            Ok(Port(port))
+        );
     }
-    assert_eq!(small.evtchn.alloc_unbound(&small, DomainId(0)), Err(Error::NoSpc));
+    assert_eq!(
+        small.evtchn.alloc_unbound(&small, DomainId(0)),
+        Err(Error::NoSpc)
+    );
     assert!(small.evtchn.is_valid(Port(70)) && !small.evtchn.is_valid(Port(71)));
     assert_eq!(small.evtchn.status(Port(71)), Err(Error::Inval));
     machine.destroy(small);
@@ -48,9 +61,22 @@ fn ports_end_at_the_domains_limit_and_the_interfaces() {
 #[test]
 fn no_ports_at_all() {
     let (machine, domains) = machine();
-    let none = Domain::new(&machine.hv, crate::DomainConfig { max_port: 0, ..Machine::config(9) }).unwrap();
-    assert_eq!(none.evtchn.alloc_unbound(&none, DomainId(0)), Err(Error::NoSpc));
-    assert_eq!(none.evtchn.status(Port(0)).map(|s| s.used_for), Ok(Use::Closed));
+    let none = Domain::new(
+        &machine.hv,
+        crate::DomainConfig {
+            max_port: 0,
+            ..Machine::config(9)
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        none.evtchn.alloc_unbound(&none, DomainId(0)),
+        Err(Error::NoSpc)
+    );
+    assert_eq!(
+        none.evtchn.status(Port(0)).map(|s| s.used_for),
+        Ok(Use::Closed)
+    );
     machine.destroy(none);
     end(machine, domains);
 }
@@ -61,8 +87,20 @@ fn interdomain_ends_point_at_each_other() {
     let [_, a, b] = &domains;
     let _ = b.evtchn.bind_ipi(b, V1).unwrap();
     let (pa, pb) = connect(&machine, a, b);
-    assert_eq!(a.evtchn.status(pa), Ok(Status { used_for: Use::Interdomain(b.id(), pb), vcpu: V0 }));
-    assert_eq!(b.evtchn.status(pb), Ok(Status { used_for: Use::Interdomain(a.id(), pa), vcpu: V0 }));
+    assert_eq!(
+        a.evtchn.status(pa),
+        Ok(Status {
+            used_for: Use::Interdomain(b.id(), pb),
+            vcpu: V0
+        })
+    );
+    assert_eq!(
+        b.evtchn.status(pb),
+        Ok(Status {
+            used_for: Use::Interdomain(a.id(), pa),
+            vcpu: V0
+        })
+    );
     // What was sent before the binding is lost, so the new end starts out pending, and only it.
     assert!(b.evtchn.is_pending(pb) && !a.evtchn.is_pending(pa));
     end(machine, domains);
@@ -76,12 +114,19 @@ fn interdomain_needs_a_port_that_waits_for_the_caller() {
     let for_dom0 = a.evtchn.alloc_unbound(a, dom0.id()).unwrap();
     let ipi = a.evtchn.bind_ipi(a, V0).unwrap();
     for port in [for_dom0, ipi, Port(0), Port(9), Port(5000), Port(u32::MAX)] {
-        assert_eq!(b.evtchn.bind_interdomain(hv, b, a, port), Err(Error::Inval), "{port}");
+        assert_eq!(
+            b.evtchn.bind_interdomain(hv, b, a, port),
+            Err(Error::Inval),
+            "{port}"
+        );
     }
     // Nothing was taken by the attempts.
     assert_eq!(b.evtchn.bind_ipi(b, V0), Ok(Port(1)));
     let taken = dom0.evtchn.bind_interdomain(hv, dom0, a, for_dom0).unwrap();
-    assert_eq!(dom0.evtchn.bind_interdomain(hv, dom0, a, for_dom0), Err(Error::Inval));
+    assert_eq!(
+        dom0.evtchn.bind_interdomain(hv, dom0, a, for_dom0),
+        Err(Error::Inval)
+    );
     assert_eq!(uses(dom0, taken), Use::Interdomain(a.id(), for_dom0));
     end(machine, domains);
 }
@@ -105,7 +150,13 @@ fn virqs_are_bound_once() {
     let (d, hv) = (&domains[1], &machine.hv);
     let e = &d.evtchn;
     let timer = e.bind_virq(d, 0, V1).unwrap();
-    assert_eq!(e.status(timer), Ok(Status { used_for: Use::Virq(0), vcpu: V1 }));
+    assert_eq!(
+        e.status(timer),
+        Ok(Status {
+            used_for: Use::Virq(0),
+            vcpu: V1
+        })
+    );
     assert_eq!(e.bind_virq(d, 0, V1), Err(Error::Exist));
     assert!(e.bind_virq(d, 0, V0).is_ok());
     assert_eq!(e.bind_virq(d, 0, VcpuId(2)), Err(Error::NoEnt));
@@ -178,7 +229,13 @@ fn ipis_and_pirqs() {
     let (machine, domains) = machine();
     let (d, hv) = (&domains[0], &machine.hv);
     let ipi = d.evtchn.bind_ipi(d, V1).unwrap();
-    assert_eq!(d.evtchn.status(ipi), Ok(Status { used_for: Use::Ipi, vcpu: V1 }));
+    assert_eq!(
+        d.evtchn.status(ipi),
+        Ok(Status {
+            used_for: Use::Ipi,
+            vcpu: V1
+        })
+    );
     assert_eq!(d.evtchn.bind_ipi(d, VcpuId(3)), Err(Error::NoEnt));
     // The software machine routes no interrupts through event channels; no port is taken.
     assert_eq!(d.evtchn.bind_pirq(hv, d, 7, true), Err(Error::NoSys));
@@ -218,13 +275,20 @@ fn the_dump_names_every_port() {
     let (port, peer) = connect(&machine, d, &domains[0]);
     d.evtchn.bind_virq(d, 1, V1).unwrap();
     guest::set_mask(d, 3);
-    domains[0].evtchn.send(&machine.hv, &domains[0], peer).unwrap();
+    domains[0]
+        .evtchn
+        .send(&machine.hv, &domains[0], peer)
+        .unwrap();
     let mut text = alloc::string::String::new();
     d.evtchn.dump(&mut text).unwrap();
     let lines: alloc::vec::Vec<_> = text.lines().skip(2).map(str::trim).collect();
     assert_eq!(
         lines,
-        ["1 [0/0/ -]: s=2 n=0 x=0 d=2", "2 [1/0/ -]: s=3 n=0 x=0 d=0 p=1", "3 [0/1/ -]: s=5 n=1 x=0 v=1"]
+        [
+            "1 [0/0/ -]: s=2 n=0 x=0 d=2",
+            "2 [1/0/ -]: s=3 n=0 x=0 d=0 p=1",
+            "3 [0/1/ -]: s=5 n=1 x=0 v=1"
+        ]
     );
     assert_eq!(port, Port(2));
     end(machine, domains);
@@ -232,8 +296,21 @@ fn the_dump_names_every_port() {
 
 #[test]
 fn the_numbers_of_uses_are_those_of_the_interface() {
-    let all = [Use::Closed, Use::Unbound(DomainId(1)), Use::Interdomain(DomainId(1), Port(1)), Use::Pirq(1)];
-    let numbers = [EvtchnState::CLOSED, EvtchnState::UNBOUND, EvtchnState::INTERDOMAIN, EvtchnState::PIRQ];
+    let all = [
+        Use::Closed,
+        Use::Unbound(DomainId(1)),
+        Use::Interdomain(DomainId(1), Port(1)),
+        Use::Pirq(1),
+    ];
+    let numbers = [
+        EvtchnState::CLOSED,
+        EvtchnState::UNBOUND,
+        EvtchnState::INTERDOMAIN,
+        EvtchnState::PIRQ,
+    ];
     assert_eq!(all.map(Use::code), numbers);
-    assert_eq!([Use::Virq(1), Use::Ipi].map(Use::code), [EvtchnState::VIRQ, EvtchnState::IPI]);
+    assert_eq!(
+        [Use::Virq(1), Use::Ipi].map(Use::code),
+        [EvtchnState::VIRQ, EvtchnState::IPI]
+    );
 }

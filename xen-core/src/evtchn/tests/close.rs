@@ -86,7 +86,10 @@ fn reset_in_steps() {
     }
     hv.arch.yield_every.store(0, Ordering::SeqCst);
     assert_eq!(restarts, 202 / 32);
-    assert_eq!(dom0.evtchn.status(there).unwrap().used_for, Use::Unbound(a.id()));
+    assert_eq!(
+        dom0.evtchn.status(there).unwrap().used_for,
+        Use::Unbound(a.id())
+    );
     // Back to 2-level, with all ports, VIRQs and pages free.
     assert_eq!(a.evtchn.expand_array(hv, a, Gfn(9)), Err(Error::OpNotSupp));
     assert_eq!(a.evtchn.bind_virq(a, 0, V0), Ok(Port(1)));
@@ -116,13 +119,19 @@ fn a_dead_domain_has_no_channels() {
     // From the first step on, nothing can be bound.
     assert_eq!(a.evtchn.bind_ipi(a, V0), Err(Error::Inval));
     assert_eq!(a.evtchn.alloc_unbound(a, DomainId(0)), Err(Error::Inval));
-    assert_eq!(b.evtchn.bind_interdomain(hv, b, a, waiting), Err(Error::Inval));
+    assert_eq!(
+        b.evtchn.bind_interdomain(hv, b, a, waiting),
+        Err(Error::Inval)
+    );
     while a.evtchn.destroy(hv, a).is_err() {}
     hv.arch.yield_every.store(0, Ordering::SeqCst);
     assert_eq!(b.evtchn.status(pb).unwrap().used_for, Use::Unbound(a.id()));
     assert_eq!(b.evtchn.send(hv, b, pb), Ok(()));
     let for_a = b.evtchn.alloc_unbound(b, a.id()).unwrap();
-    assert_eq!(a.evtchn.bind_interdomain(hv, a, b, for_a), Err(Error::Inval));
+    assert_eq!(
+        a.evtchn.bind_interdomain(hv, a, b, for_a),
+        Err(Error::Inval)
+    );
     assert_eq!(a.evtchn.send(hv, a, pa), Err(Error::Inval));
     assert_eq!(a.evtchn.close(hv, a, pa), Err(Error::Inval));
     assert_eq!(a.evtchn.bind_virq(a, 0, V0), Err(Error::Inval));
@@ -169,7 +178,11 @@ fn binding_and_sending_from_all_sides() {
     for domain in &domains {
         for port in 1..64 {
             if let Use::Interdomain(id, peer) = domain.evtchn.status(Port(port)).unwrap().used_for {
-                let back = domains[usize::from(id.0)].evtchn.status(peer).unwrap().used_for;
+                let back = domains[usize::from(id.0)]
+                    .evtchn
+                    .status(peer)
+                    .unwrap()
+                    .used_for;
                 assert_eq!(back, Use::Interdomain(domain.id(), Port(port)));
             }
         }

@@ -32,8 +32,15 @@ fn an_event_reaches_the_vcpu_once() {
     for _ in 0..3 {
         a.evtchn.send(hv, a, pa).unwrap();
     }
-    let upcalls = hv.arch.take_calls().into_iter().filter(|c| matches!(c, Call::Upcall(..)));
-    assert_eq!(upcalls.collect::<alloc::vec::Vec<_>>(), [Call::Upcall(b.id(), V0)]);
+    let upcalls = hv
+        .arch
+        .take_calls()
+        .into_iter()
+        .filter(|c| matches!(c, Call::Upcall(..)));
+    assert_eq!(
+        upcalls.collect::<alloc::vec::Vec<_>>(),
+        [Call::Upcall(b.id(), V0)]
+    );
     assert_eq!(guest::handle_two_level(&vcpu), [pb.0]);
     assert_eq!(guest::handle_two_level(&vcpu), []);
     drop(vcpu);
@@ -130,7 +137,10 @@ fn polls_end_by_time_interrupts_and_upcalls() {
     vcpu.poll(hv, &ports[..1], Time(9_000));
     d.evtchn.send(hv, d, ports[1]).unwrap();
     assert!(!blocked());
-    assert_eq!((d.evtchn.polling(), hv.timers.next_deadline(crate::CpuId(0))), (0, None));
+    assert_eq!(
+        (d.evtchn.polling(), hv.timers.next_deadline(crate::CpuId(0))),
+        (0, None)
+    );
     assert!(!vcpu.poll_wake(hv, ports[0]));
     guest::handle_two_level(&vcpu);
 
@@ -162,7 +172,11 @@ fn control_blocks_are_checked() {
     let (d, hv) = (&domains[1], &machine.hv);
     let e = &d.evtchn;
     for offset in [4, 1, 4032, 4025, 4096, u32::MAX, u32::MAX - 7] {
-        assert_eq!(e.init_control(d, V0, Gfn(0), offset), Err(Error::Inval), "{offset}");
+        assert_eq!(
+            e.init_control(d, V0, Gfn(0), offset),
+            Err(Error::Inval),
+            "{offset}"
+        );
     }
     assert_eq!(e.init_control(d, V0, Gfn(999), 0), Err(Error::Inval));
     assert_eq!(e.init_control(d, V0, Gfn(u64::MAX), 0), Err(Error::Inval));
@@ -214,7 +228,10 @@ fn pending_events_move_over_to_fifo() {
     assert_eq!(d.evtchn.bind_ipi(d, V0), Ok(ports[2]));
     guest::take_upcall(&vcpu);
     d.evtchn.expand_array(hv, d, Gfn(1)).unwrap();
-    assert_eq!(ports.map(|p| d.evtchn.is_pending(p)), [true, true, false, false]);
+    assert_eq!(
+        ports.map(|p| d.evtchn.is_pending(p)),
+        [true, true, false, false]
+    );
     assert!(guest::take_upcall(&vcpu));
     drop(vcpu);
     end(machine, domains);

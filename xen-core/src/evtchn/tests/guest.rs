@@ -21,7 +21,9 @@ pub(super) const WORDS: Gfn = Gfn(1);
 
 /// Takes the upcall of a vCPU: whether there was one.
 pub(super) fn take_upcall(vcpu: &Vcpu<Soft>) -> bool {
-    let Some((page, at)) = vcpu.info.arch_place(vcpu) else { return false };
+    let Some((page, at)) = vcpu.info.arch_place(vcpu) else {
+        return false;
+    };
     vcpu.arch.upcall.store(false, SeqCst);
     page.compare_exchange_u8(at, 1, 0).is_ok()
 }
@@ -66,17 +68,35 @@ pub(super) struct FifoGuest {
 
 impl FifoGuest {
     /// Sets up control blocks for `vcpus` vCPUs and `pages` pages of words.
-    pub(super) fn new(machine: &Machine, domain: &Arc<Domain<Soft>>, vcpus: u32, pages: u64) -> Self {
+    pub(super) fn new(
+        machine: &Machine,
+        domain: &Arc<Domain<Soft>>,
+        vcpus: u32,
+        pages: u64,
+    ) -> Self {
         for page in BLOCKS.0..WORDS.0 + pages {
             domain.p2m.frame(Gfn(page), true).unwrap().0.page().zero();
         }
         for vcpu in 0..vcpus {
-            assert_eq!(domain.evtchn.init_control(domain, VcpuId(vcpu), BLOCKS, vcpu * 128), Ok(17));
+            assert_eq!(
+                domain
+                    .evtchn
+                    .init_control(domain, VcpuId(vcpu), BLOCKS, vcpu * 128),
+                Ok(17)
+            );
         }
         for page in 0..pages {
-            assert_eq!(domain.evtchn.expand_array(&machine.hv, domain, Gfn(WORDS.0 + page)), Ok(()));
+            assert_eq!(
+                domain
+                    .evtchn
+                    .expand_array(&machine.hv, domain, Gfn(WORDS.0 + page)),
+                Ok(())
+            );
         }
-        Self { domain: domain.clone(), local: BTreeMap::new() }
+        Self {
+            domain: domain.clone(),
+            local: BTreeMap::new(),
+        }
     }
 
     pub(super) fn frame(&self, gfn: Gfn) -> FrameRef {
@@ -89,7 +109,11 @@ impl FifoGuest {
         let at = port as usize % 1024 * 4;
         loop {
             let old = frame.page().load_u32(at, SeqCst);
-            if frame.page().compare_exchange_u32(at, old, change(old)).is_ok() {
+            if frame
+                .page()
+                .compare_exchange_u32(at, old, change(old))
+                .is_ok()
+            {
                 return old;
             }
         }
@@ -108,7 +132,9 @@ impl FifoGuest {
         let priority = ready.trailing_zeros();
         let head = &mut heads[priority as usize];
         if *head == 0 {
-            *head = frame.page().load_u32(block + 8 + priority as usize * 4, SeqCst);
+            *head = frame
+                .page()
+                .load_u32(block + 8 + priority as usize * 4, SeqCst);
         }
         let port = *head;
         *head = self.word(port, |w| w & !(LINKED | LINK)) & LINK;

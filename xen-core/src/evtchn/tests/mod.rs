@@ -25,7 +25,10 @@ fn machine() -> (Machine, [Arc<Domain<Soft>>; 3]) {
 /// Connects two domains: the port of each.
 fn connect(machine: &Machine, a: &Arc<Domain<Soft>>, b: &Arc<Domain<Soft>>) -> (Port, Port) {
     let port = a.evtchn.alloc_unbound(a, b.id()).unwrap();
-    (port, b.evtchn.bind_interdomain(&machine.hv, b, a, port).unwrap())
+    (
+        port,
+        b.evtchn.bind_interdomain(&machine.hv, b, a, port).unwrap(),
+    )
 }
 
 /// Ends domains, and checks that nothing of the machine's memory is left in use.

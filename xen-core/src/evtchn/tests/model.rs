@@ -61,7 +61,9 @@ struct Model {
 
 impl Model {
     fn open(&mut self, used_for: Use, vcpu: u32) -> Port {
-        let port = (1..).find(|p| !self.ports.contains_key(p) && !self.linked.contains(p)).unwrap();
+        let port = (1..)
+            .find(|p| !self.ports.contains_key(p) && !self.linked.contains(p))
+            .unwrap();
         self.ports.insert(port, (used_for, vcpu));
         Port(port)
     }
@@ -70,7 +72,10 @@ impl Model {
         self.announce(port);
     }
     fn announce(&mut self, port: u32) {
-        if self.masked_before.is_some() && self.pending.contains(&port) && !self.masked.contains(&port) {
+        if self.masked_before.is_some()
+            && self.pending.contains(&port)
+            && !self.masked.contains(&port)
+        {
             self.linked.insert(port);
         }
     }
@@ -79,7 +84,8 @@ impl Model {
     }
     fn virq(&self, virq: u32, vcpu: u32) -> Option<u32> {
         // Global ones (2) may notify any vCPU.
-        let found = |(_, p): &(&u32, &(Use, u32))| p.0 == Use::Virq(virq) && (virq == 2 || p.1 == vcpu);
+        let found =
+            |(_, p): &(&u32, &(Use, u32))| p.0 == Use::Virq(virq) && (virq == 2 || p.1 == vcpu);
         self.ports.iter().find(found).map(|(port, _)| *port)
     }
 }
@@ -88,7 +94,8 @@ fn close(models: &mut [Model; 3], d: usize, port: u32) -> Result<()> {
     let (used_for, _) = models[d].ports.remove(&port).ok_or(Error::Inval)?;
     models[d].pending.remove(&port);
     if let Use::Interdomain(peer, at) = used_for {
-        models[usize::from(peer.0)].ports.get_mut(&at.0).unwrap().0 = Use::Unbound(DomainId(d as u16));
+        models[usize::from(peer.0)].ports.get_mut(&at.0).unwrap().0 =
+            Use::Unbound(DomainId(d as u16));
     }
     Ok(())
 }
@@ -103,7 +110,12 @@ struct World {
 impl World {
     fn new() -> Self {
         let (machine, domains) = machine();
-        Self { machine, domains, guests: Default::default(), models: Default::default() }
+        Self {
+            machine,
+            domains,
+            guests: Default::default(),
+            models: Default::default(),
+        }
     }
 
     fn vcpu_error(vcpu: u32) -> Result<()> {
@@ -117,7 +129,10 @@ impl World {
         match *op {
             Op::Alloc(a, b) => {
                 let (d, remote) = (&self.domains[a], DomainId(b as u16));
-                assert_eq!(d.evtchn.alloc_unbound(d, remote), Ok(models[a].open(Use::Unbound(remote), 0)));
+                assert_eq!(
+                    d.evtchn.alloc_unbound(d, remote),
+                    Ok(models[a].open(Use::Unbound(remote), 0))
+                );
             }
             Op::Bind(a, b, port) => {
                 let (d, remote) = (&self.domains[a], &self.domains[b]);
@@ -175,7 +190,10 @@ impl World {
                 let d = &self.domains[a];
                 raise_virq(hv, &d.vcpu(VcpuId(vcpu)).unwrap(), virq);
                 // Only vCPU 0 stands for a global one.
-                if let Some(port) = models[a].virq(virq, vcpu).filter(|_| virq != 2 || vcpu == 0) {
+                if let Some(port) = models[a]
+                    .virq(virq, vcpu)
+                    .filter(|_| virq != 2 || vcpu == 0)
+                {
                     models[a].raise(port);
                 }
             }
@@ -258,11 +276,25 @@ impl World {
             for port in 0..64 {
                 let status = domain.evtchn.status(Port(port)).unwrap();
                 let (used_for, vcpu) = model.ports.get(&port).copied().unwrap_or((Use::Closed, 0));
-                assert_eq!((status.used_for, status.vcpu), (used_for, VcpuId(vcpu)), "d{} port {port}", domain.id());
+                assert_eq!(
+                    (status.used_for, status.vcpu),
+                    (used_for, VcpuId(vcpu)),
+                    "d{} port {port}",
+                    domain.id()
+                );
                 let pending = model.pending.contains(&port);
-                assert_eq!(domain.evtchn.is_pending(Port(port)), pending, "d{} port {port}", domain.id());
+                assert_eq!(
+                    domain.evtchn.is_pending(Port(port)),
+                    pending,
+                    "d{} port {port}",
+                    domain.id()
+                );
                 if let Use::Interdomain(peer, at) = used_for {
-                    let back = self.domains[usize::from(peer.0)].evtchn.status(at).unwrap().used_for;
+                    let back = self.domains[usize::from(peer.0)]
+                        .evtchn
+                        .status(at)
+                        .unwrap()
+                        .used_for;
                     assert_eq!(back, Use::Interdomain(domain.id(), Port(port)));
                 }
             }

@@ -75,7 +75,12 @@ pub(super) struct Lag {
 
 impl Lag {
     /// Nothing.
-    pub(super) const NONE: Self = Self { owed: 0, parts: 0, seen: 0, decayed: Time(0) };
+    pub(super) const NONE: Self = Self {
+        owed: 0,
+        parts: 0,
+        seen: 0,
+        decayed: Time(0),
+    };
 
     /// The unit can run from now on: what it is owed counts from here. What it was owed before has decayed.
     pub(super) fn join(&mut self, all: &Entitlement, weight: u64, now: Time) {
@@ -96,7 +101,9 @@ impl Lag {
         let time = all.time.load(Ordering::Relaxed);
         let earned = (u128::from(time.wrapping_sub(self.seen)) * u128::from(self.parts)) >> 32;
         self.seen = time;
-        let change = i128::try_from(earned).unwrap_or(i128::MAX).saturating_sub(ran.into());
+        let change = i128::try_from(earned)
+            .unwrap_or(i128::MAX)
+            .saturating_sub(ran.into());
         let limit = LAG_LIMIT as i64;
         let owed = i128::from(self.owed).saturating_add(change);
         self.owed = owed.clamp((-limit).into(), limit.into()) as i64;
@@ -108,7 +115,8 @@ impl Lag {
     fn count(&mut self, all: &Entitlement, parts: u64) {
         if parts != self.parts {
             // Wraps for a decrease.
-            all.parts.fetch_add(parts.wrapping_sub(self.parts), Ordering::Relaxed);
+            all.parts
+                .fetch_add(parts.wrapping_sub(self.parts), Ordering::Relaxed);
             self.parts = parts;
         }
     }
@@ -120,7 +128,9 @@ impl Lag {
             self.owed = 0;
             return;
         }
-        let lost = i128::from(self.owed) * i128::from(self.owed.unsigned_abs()) * i128::from(elapsed.min(LAG_DECAY))
+        let lost = i128::from(self.owed)
+            * i128::from(self.owed.unsigned_abs())
+            * i128::from(elapsed.min(LAG_DECAY))
             / (i128::from(LAG_LIMIT) * i128::from(LAG_DECAY));
         self.owed -= lost as i64;
     }

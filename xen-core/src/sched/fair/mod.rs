@@ -75,6 +75,8 @@ const LAG_LIMIT: u64 = 100 * MILLISECOND;
 const LAG_DECAY: u64 = 200 * MILLISECOND;
 /// A unit that could not run for so long is owed nothing.
 const LAG_FORGOTTEN: u64 = 1000 * MILLISECOND;
+/// The longest that a unit taken over goes before the others.
+const GIFT_LIMIT: u64 = 30 * MILLISECOND;
 /// How many units a search looks at where looking at all is too long.
 const SEARCH: usize = 16;
 
@@ -106,7 +108,9 @@ impl<T: Schedulable> Fair<T> {
     /// A scheduler for a machine with `cpus` CPUs, at most [`CpuMask::MAX_CPUS`] of which it uses.
     pub fn new(cpus: u32) -> Self {
         Self {
-            cpus: (0..cpus.min(CpuMask::MAX_CPUS) as usize).map(Cpu::new).collect(),
+            cpus: (0..cpus.min(CpuMask::MAX_CPUS) as usize)
+                .map(Cpu::new)
+                .collect(),
             table: Table::new(),
             all: Entitlement::default(),
             online: AtomicCpuMask::default(),
@@ -118,7 +122,10 @@ impl<T: Schedulable> Fair<T> {
     }
 
     fn books(&self, cpu: usize) -> Books<'_> {
-        Books { hints: &self.cpus[cpu].hints, all: &self.all }
+        Books {
+            hints: &self.cpus[cpu].hints,
+            all: &self.all,
+        }
     }
 
     fn present(&self) -> CpuMask {
@@ -141,13 +148,22 @@ impl<T: Schedulable> Fair<T> {
     }
 
     /// Locks two queues in order; the second argument of `f` is `None` if they are the same.
-    fn with_both<R>(&self, a: usize, b: usize, f: impl FnOnce(&mut Queue<T>, Option<&mut Queue<T>>) -> R) -> R {
+    fn with_both<R>(
+        &self,
+        a: usize,
+        b: usize,
+        f: impl FnOnce(&mut Queue<T>, Option<&mut Queue<T>>) -> R,
+    ) -> R {
         if a == b {
             return f(&mut self.cpus[a].queue.lock(), None);
         }
         let mut low = self.cpus[a.min(b)].queue.lock();
         let mut high = self.cpus[a.max(b)].queue.lock();
-        if a < b { f(&mut low, Some(&mut high)) } else { f(&mut high, Some(&mut low)) }
+        if a < b {
+            f(&mut low, Some(&mut high))
+        } else {
+            f(&mut high, Some(&mut low))
+        }
     }
 
     /// Takes a unit that waits or is parked out of its queue; it sleeps then.
@@ -158,7 +174,10 @@ impl<T: Schedulable> Fair<T> {
                 queue.leave(&books, state);
                 queue.dequeue(&books, unit.position())
             }
-            Place::Parked => queue.parked.remove(unit.position()).map(|parked| parked.unit),
+            Place::Parked => queue
+                .parked
+                .remove(unit.position())
+                .map(|parked| parked.unit),
             _ => None,
         };
         debug_assert!(entry.as_ref().is_some_and(|entry| entry.slot == unit.slot));
@@ -181,7 +200,14 @@ impl<T: Schedulable> Fair<T> {
 }
 
 impl<T: Schedulable> Scheduler<T> for Fair<T> {
-    fn insert(&self, item: T, params: Params, hard: &CpuMask, soft: &CpuMask, now: Time) -> Result<Slot> {
+    fn insert(
+        &self,
+        item: T,
+        params: Params,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        now: Time,
+    ) -> Result<Slot> {
         params.check()?;
         let first = hard.and(&self.present()).lowest().ok_or(Error::Inval)?.0 as usize;
         let vruntime = self.cpus[first].queue.lock().vtime;
@@ -194,17 +220,23 @@ impl<T: Schedulable> Scheduler<T> for Fair<T> {
             lag: entitlement::Lag::NONE,
             budget: Budget::new(params.cap, now),
             charged: now,
+            gift: 0,
             runtime: 0,
             ran: 0,
             yielded: false,
             last: None,
         };
-        let slot = self.table.insert(|slot| Arc::new(Unit::new(item, slot, first, state)))?;
+        let slot = self
+            .table
+            .insert(|slot| Arc::new(Unit::new(item, slot, first, state)))?;
         // Memory is taken now, so that no wake-up needs any.
         let room = self.table.bound();
         for cpu in &self.cpus {
             let mut queue = cpu.queue.lock();
-            let reserved = queue.heap.reserve(room).and_then(|()| queue.parked.reserve(room));
+            let reserved = queue
+                .heap
+                .reserve(room)
+                .and_then(|()| queue.parked.reserve(room));
             drop(queue);
             if reserved.is_err() {
                 let removed = self.table.remove(slot);
@@ -307,7 +339,13 @@ impl<T: Schedulable> Scheduler<T> for Fair<T> {
         Ok(params)
     }
 
-    fn set_affinity(&self, slot: Slot, hard: &CpuMask, soft: &CpuMask, now: Time) -> Result<Option<CpuId>> {
+    fn set_affinity(
+        &self,
+        slot: Slot,
+        hard: &CpuMask,
+        soft: &CpuMask,
+        now: Time,
+    ) -> Result<Option<CpuId>> {
         if !hard.intersects(&self.present()) {
             return Err(Error::Inval);
         }
@@ -374,9 +412,15 @@ impl<T: Schedulable> Scheduler<T> for Fair<T> {
     }
 
     fn runtime(&self, slot: Slot, now: Time) -> u64 {
-        let Some(unit) = self.table.get(slot) else { return 0 };
+        let Some(unit) = self.table.get(slot) else {
+            return 0;
+        };
         let state = unit.state.lock();
-        let since = if state.place == Place::Running { now.since(state.charged) } else { 0 };
+        let since = if state.place == Place::Running {
+            now.since(state.charged)
+        } else {
+            0
+        };
         state.runtime + since
     }
 
@@ -385,14 +429,32 @@ impl<T: Schedulable> Scheduler<T> for Fair<T> {
         writeln!(out, "fair scheduler: CPUs {online} online, {idle} idle")?;
         for cpu in &self.cpus {
             let queue = cpu.queue.lock();
-            writeln!(out, "  CPU{}: weight {}, until {}", queue.index, queue.weight(), queue.until)?;
+            writeln!(
+                out,
+                "  CPU{}: weight {}, until {}",
+                queue.index,
+                queue.weight(),
+                queue.until
+            )?;
             let running = queue.current.iter().map(|unit| ("runs", unit));
-            let waiting = queue.heap.as_slice().iter().map(|entry| ("waits", &entry.unit));
-            let parked = queue.parked.as_slice().iter().map(|entry| ("parked", &entry.unit));
+            let waiting = queue
+                .heap
+                .as_slice()
+                .iter()
+                .map(|entry| ("waits", &entry.unit));
+            let parked = queue
+                .parked
+                .as_slice()
+                .iter()
+                .map(|entry| ("parked", &entry.unit));
             for (what, unit) in running.chain(waiting).chain(parked) {
                 let state = unit.state.lock();
                 let ahead = state.vruntime.abs_diff(queue.vtime) >> 16;
-                let sign = if state.vruntime < queue.vtime { '-' } else { '+' };
+                let sign = if state.vruntime < queue.vtime {
+                    '-'
+                } else {
+                    '+'
+                };
                 let Params { weight, cap } = state.params;
                 writeln!(
                     out,

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::queue::Queue;
 use super::unit::{Place, Unit, virtual_ns};
-use super::{BALANCE_INTERVAL, CREDIT, Fair, GRANULARITY, IMBALANCE, SEARCH, SLACK};
+use super::{BALANCE_INTERVAL, CREDIT, Fair, GIFT_LIMIT, GRANULARITY, IMBALANCE, SEARCH, SLACK};
 use crate::sched::{Choice, Schedulable};
 use crate::{CpuId, Time};
 
@@ -72,7 +72,9 @@ impl<T: Schedulable> Fair<T> {
 
     /// Takes the unit that ran off the CPU.
     fn take_back(&self, queue: &mut Queue<T>, now: Time) -> Previous<T> {
-        let Some(unit) = queue.current.take() else { return Previous::Off };
+        let Some(unit) = queue.current.take() else {
+            return Previous::Off;
+        };
         let here = CpuId(queue.index as u32);
         let books = self.books(queue.index);
         let shared = unit.clone();
@@ -96,7 +98,11 @@ impl<T: Schedulable> Fair<T> {
     }
 
     /// Chooses between the unit that ran and those that wait here.
-    fn choose_here(&self, queue: &mut Queue<T>, stays: Option<Arc<Unit<T>>>) -> Option<Arc<Unit<T>>> {
+    fn choose_here(
+        &self,
+        queue: &mut Queue<T>,
+        stays: Option<Arc<Unit<T>>>,
+    ) -> Option<Arc<Unit<T>>> {
         let books = self.books(queue.index);
         let first = queue.heap.peek().map(|first| first.vruntime);
         if let Some(unit) = stays {
@@ -139,7 +145,10 @@ impl<T: Schedulable> Fair<T> {
         }
         unit.set_cpu(queue.index);
         state.charged = now;
-        let migrated = state.last.replace(here.0).is_some_and(|last| last != here.0);
+        let migrated = state
+            .last
+            .replace(here.0)
+            .is_some_and(|last| last != here.0);
         let turn = if queue.heap.is_empty() {
             self.until_alone(here, now)
         } else {
@@ -152,7 +161,12 @@ impl<T: Schedulable> Fair<T> {
         queue.until = until;
         let next = Some((unit.slot, unit.item.clone()));
         queue.current = Some(unit);
-        Choice { next, until, migrated, kick: None }
+        Choice {
+            next,
+            until,
+            migrated,
+            kick: None,
+        }
     }
 
     /// When a CPU comes back by itself that has one unit only: to compare, if others have units that wait.
@@ -192,7 +206,10 @@ impl<T: Schedulable> Fair<T> {
         // The busiest may have units only that must stay there: another each time as well.
         queue.turn = (queue.turn + 1) % count;
         let another = (0..count).map(|n| (queue.turn + n) % count).find(crowded);
-        for victim in busiest.into_iter().chain(another.filter(|n| Some(*n) != busiest)) {
+        for victim in busiest
+            .into_iter()
+            .chain(another.filter(|n| Some(*n) != busiest))
+        {
             if let Some(other) = self.pull(queue, victim, owed, now) {
                 let shared = unit.clone();
                 let books = self.books(queue.index);
@@ -204,7 +221,13 @@ impl<T: Schedulable> Fair<T> {
     }
 
     /// Takes over a unit that waits elsewhere and is owed clearly more than `owed`.
-    fn pull(&self, queue: &mut Queue<T>, victim: usize, owed: i64, now: Time) -> Option<Arc<Unit<T>>> {
+    fn pull(
+        &self,
+        queue: &mut Queue<T>,
+        victim: usize,
+        owed: i64,
+        now: Time,
+    ) -> Option<Arc<Unit<T>>> {
         let here = CpuId(queue.index as u32);
         // Out of order, so without waiting; there is a next time.
         let mut victim = self.cpus[victim].queue.try_lock()?;
@@ -214,7 +237,8 @@ impl<T: Schedulable> Fair<T> {
         for n in 0..len.min(SEARCH) {
             let entry = &victim.heap.as_slice()[(victim.cursor + n) % len];
             let mut state = entry.unit.state.lock();
-            let settled = state.soft.contains(CpuId(victim.index as u32)) && !state.soft.contains(here);
+            let settled =
+                state.soft.contains(CpuId(victim.index as u32)) && !state.soft.contains(here);
             if !state.hard.contains(here) || settled {
                 continue;
             }
@@ -229,17 +253,22 @@ impl<T: Schedulable> Fair<T> {
             victim.cursor = (victim.cursor + SEARCH) % len;
         }
         let unit = self.transfer(&mut victim, queue, best?)?;
-        // Here it goes before the others, though not before units that wake up. Without that, and with bad luck, it would
-        // be taken to and fro between queues and have its turn in none.
-        let ahead = u64::try_from(most.saturating_sub(owed) / 2).unwrap_or(0).min(CREDIT);
+        // Here it goes first, and for longer than its turn, but not before units that wake up. Without that, and with bad
+        // luck, it would be taken to and fro between queues and have its turn in none.
         let mut state = unit.state.lock();
-        state.vruntime = queue.vtime.saturating_sub(virtual_ns(ahead, state.params.weight));
+        state.gift = u64::try_from(most.saturating_sub(owed) / 2).unwrap_or(0).min(GIFT_LIMIT);
+        state.vruntime = queue.vtime.saturating_sub(virtual_ns(GRANULARITY, state.params.weight));
         drop(state);
         Some(unit)
     }
 
     /// Takes a waiting unit out of one queue for another's CPU, where it neither waits nor runs yet.
-    fn transfer(&self, from: &mut Queue<T>, to: &mut Queue<T>, position: u32) -> Option<Arc<Unit<T>>> {
+    fn transfer(
+        &self,
+        from: &mut Queue<T>,
+        to: &mut Queue<T>,
+        position: u32,
+    ) -> Option<Arc<Unit<T>>> {
         let unit = from.dequeue(&self.books(from.index), position)?;
         let mut state = unit.state.lock();
         from.take_weight(&self.books(from.index), state.weight());
@@ -291,7 +320,10 @@ impl<T: Schedulable> Fair<T> {
         let allowed = victim.heap.as_slice().iter().filter_map(|entry| {
             let state = entry.unit.state.lock();
             let rank = (!state.soft.contains(here), state.vruntime);
-            state.hard.contains(here).then(|| (rank, entry.unit.position()))
+            state
+                .hard
+                .contains(here)
+                .then(|| (rank, entry.unit.position()))
         });
         let (_, position) = allowed.min()?;
         self.transfer(victim, queue, position)

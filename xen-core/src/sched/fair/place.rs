@@ -32,7 +32,9 @@ impl<T: Schedulable> Fair<T> {
             };
             let (target, idle) = self.place(from, &hard, &soft);
             let only_idle = idle && attempt < ATTEMPTS;
-            let woken = self.with_both(from, target, |home, other| self.wake_on(unit, home, other, only_idle, now));
+            let woken = self.with_both(from, target, |home, other| {
+                self.wake_on(unit, home, other, only_idle, now)
+            });
             match woken {
                 Woken::Done(kick) => return kick,
                 Woken::Again => attempt += 1,
@@ -75,7 +77,9 @@ impl<T: Schedulable> Fair<T> {
         }
         queue.join(&books, &mut state, now);
         queue.enqueue(&books, unit.clone(), &mut state);
-        let reach = state.vruntime.saturating_add(virtual_ns(GRANULARITY, state.params.weight));
+        let reach = state
+            .vruntime
+            .saturating_add(virtual_ns(GRANULARITY, state.params.weight));
         let hard = state.hard;
         drop(state);
 
@@ -110,7 +114,9 @@ impl<T: Schedulable> Fair<T> {
         }
         let online = self.online.load().and(hard);
         let present = hard.and(&self.present());
-        let wanted = [online.and(soft), online, present].into_iter().find(|set| !set.is_empty());
+        let wanted = [online.and(soft), online, present]
+            .into_iter()
+            .find(|set| !set.is_empty());
         let least = wanted
             .unwrap_or(present)
             .iter_from(last)
@@ -162,7 +168,9 @@ impl<T: Schedulable> Fair<T> {
             let online = self.online.load();
             let waiting = queue.heap.as_slice().iter().map(|entry| &entry.unit);
             let parked = queue.parked.as_slice().iter().map(|entry| &entry.unit);
-            let movable = waiting.chain(parked).filter(|unit| unit.state.lock().hard.intersects(&online));
+            let movable = waiting
+                .chain(parked)
+                .filter(|unit| unit.state.lock().hard.intersects(&online));
             let units: Vec<_> = movable.cloned().collect();
             for unit in &units {
                 self.withdraw(&mut queue, unit, &mut unit.state.lock());

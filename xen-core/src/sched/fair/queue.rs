@@ -20,7 +20,10 @@ pub(super) struct Cpu<T> {
 
 impl<T> Cpu<T> {
     pub(super) fn new(index: usize) -> Self {
-        Self { queue: Mutex::new(Queue::new(index)), hints: Hints::default() }
+        Self {
+            queue: Mutex::new(Queue::new(index)),
+            hints: Hints::default(),
+        }
     }
 }
 
@@ -85,18 +88,24 @@ impl<T: Schedulable> Queue<T> {
         state.charged = state.charged.max(now);
         state.runtime += ran;
         state.ran += ran;
-        state.vruntime += virtual_ns(ran, state.params.weight);
+        let given = ran.min(state.gift);
+        state.gift -= given;
+        state.vruntime += virtual_ns(ran - given, state.params.weight);
         state.budget.charge(ran);
         books.all.advance(ran);
         let weight = state.weight();
         state.lag.settle(books.all, weight, ran, now);
-        let least = self.heap.peek().map_or(state.vruntime, |first| first.vruntime.min(state.vruntime));
+        let least = self
+            .heap
+            .peek()
+            .map_or(state.vruntime, |first| first.vruntime.min(state.vruntime));
         self.vtime = self.vtime.max(least);
     }
 
     /// A unit that could not run can: its weight counts here, as one that waits or runs.
     pub(super) fn join(&mut self, books: &Books<'_>, state: &mut State, now: Time) {
         let weight = state.weight();
+        state.gift = 0;
         state.lag.join(books.all, weight, now);
         self.add_weight(books, state.weight());
     }
@@ -121,7 +130,10 @@ impl<T: Schedulable> Queue<T> {
     pub(super) fn enqueue(&mut self, books: &Books<'_>, unit: Arc<Unit<T>>, state: &mut State) {
         state.place = Place::Queued;
         unit.set_cpu(self.index);
-        self.heap.push(Waiting { vruntime: state.vruntime, unit });
+        self.heap.push(Waiting {
+            vruntime: state.vruntime,
+            unit,
+        });
         self.count(books);
         books.all.waiting.fetch_add(1, Ordering::SeqCst);
     }
@@ -136,20 +148,28 @@ impl<T: Schedulable> Queue<T> {
 
     fn count(&self, books: &Books<'_>) {
         // Ordered with the mask of idle CPUs: see the head of the parent module.
-        books.hints.waiting.store(self.heap.len() as u32, Ordering::SeqCst);
+        books
+            .hints
+            .waiting
+            .store(self.heap.len() as u32, Ordering::SeqCst);
     }
 
     /// Parks a unit here until its refill; its weight does not count.
     pub(super) fn park(&mut self, unit: Arc<Unit<T>>, state: &mut State) {
         state.place = Place::Parked;
         unit.set_cpu(self.index);
-        self.parked.push(Parked { refill: state.budget.refill, unit });
+        self.parked.push(Parked {
+            refill: state.budget.refill,
+            unit,
+        });
     }
 
     /// Parked units whose refill has come wait again.
     pub(super) fn unpark(&mut self, books: &Books<'_>, now: Time) {
         while self.parked.peek().is_some_and(|first| first.refill <= now) {
-            let Some(Parked { unit, .. }) = self.parked.pop() else { return };
+            let Some(Parked { unit, .. }) = self.parked.pop() else {
+                return;
+            };
             let shared = unit.clone();
             let mut state = shared.state.lock();
             state.budget.top_up(now);

@@ -29,7 +29,11 @@ pub(super) struct Table<T> {
 impl<T> Table<T> {
     pub(super) fn new() -> Self {
         let chunks = (0..CHUNKS).map(|_| Once::new()).collect();
-        Self { chunks, free: Mutex::new(Vec::new()), fresh: AtomicU32::new(0) }
+        Self {
+            chunks,
+            free: Mutex::new(Vec::new()),
+            fresh: AtomicU32::new(0),
+        }
     }
 
     fn place(&self, slot: Slot) -> Option<&Mutex<Option<Arc<Unit<T>>>>> {

@@ -40,7 +40,11 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(cap: u16, now: Time) -> Self {
         let quota = (CAP_PERIOD / 100 * u64::from(cap)) as i64;
-        Self { quota, left: quota, refill: now.after(CAP_PERIOD) }
+        Self {
+            quota,
+            left: quota,
+            refill: now.after(CAP_PERIOD),
+        }
     }
 
     /// Whether there is a cap.
@@ -57,8 +61,13 @@ impl Budget {
     pub(super) fn top_up(&mut self, now: Time) {
         if self.limited() && now >= self.refill {
             let periods = now.since(self.refill) / CAP_PERIOD + 1;
-            let due = self.quota.saturating_mul(i64::try_from(periods).unwrap_or(i64::MAX));
-            self.left = self.left.saturating_add(due).min(self.quota + CAP_SLACK as i64);
+            let due = self
+                .quota
+                .saturating_mul(i64::try_from(periods).unwrap_or(i64::MAX));
+            self.left = self
+                .left
+                .saturating_add(due)
+                .min(self.quota + CAP_SLACK as i64);
             self.refill = self.refill.after(periods * CAP_PERIOD);
         }
     }
@@ -70,7 +79,11 @@ impl Budget {
 
     /// When a unit that starts now has used it up.
     pub(super) const fn ends(&self, now: Time) -> Time {
-        if self.limited() { now.after(if self.left > 0 { self.left as u64 } else { 0 }) } else { Time::NEVER }
+        if self.limited() {
+            now.after(if self.left > 0 { self.left as u64 } else { 0 })
+        } else {
+            Time::NEVER
+        }
     }
 }
 
@@ -87,6 +100,8 @@ pub(super) struct State {
     pub(super) budget: Budget,
     /// Up to when it has been charged, while it runs.
     pub(super) charged: Time,
+    /// Nanoseconds it may run without its virtual time advancing: a gift to one that another CPU owes.
+    pub(super) gift: u64,
     /// Nanoseconds it has run in all.
     pub(super) runtime: u64,
     /// Nanoseconds it has run in its current time slice.
@@ -137,7 +152,13 @@ pub(super) struct Unit<T> {
 impl<T: Schedulable> Unit<T> {
     pub(super) fn new(item: T, slot: Slot, cpu: usize, state: State) -> Self {
         let (cpu, position) = (AtomicU32::new(cpu as u32), AtomicU32::new(0));
-        Self { item, slot, cpu, position, state: Mutex::new(state) }
+        Self {
+            item,
+            slot,
+            cpu,
+            position,
+            state: Mutex::new(state),
+        }
     }
 
     pub(super) fn cpu(&self) -> usize {
