@@ -176,9 +176,11 @@ impl fmt::Debug for CpuMask {
 }
 
 /// A set of CPUs that several CPUs change at once. All accesses are sequentially consistent.
+#[cfg(feature = "sched_fair")]
 #[derive(Debug, Default)]
 pub(crate) struct AtomicCpuMask([AtomicU64; WORDS]);
 
+#[cfg(feature = "sched_fair")]
 impl AtomicCpuMask {
     fn word(&self, cpu: CpuId) -> Option<&AtomicU64> {
         self.0.get(cpu.0 as usize / WORD_BITS)

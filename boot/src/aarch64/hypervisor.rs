@@ -45,6 +45,17 @@ pub(crate) fn parameters(line: &str) -> Params {
         log::warn!("{complaint}");
     }
     let defaults = Params::default();
+    for (name, unused) in [
+        ("console_timestamps", parsed.params.console_timestamps == defaults.console_timestamps),
+        ("conring_size", parsed.params.conring_size == defaults.conring_size),
+        ("console_to_ring", parsed.params.console_to_ring == defaults.console_to_ring),
+        ("com1", parsed.params.com1.is_none()),
+        ("com2", parsed.params.com2.is_none()),
+    ] {
+        if !unused {
+            log::warn!("parameter {name} has no effect on this machine");
+        }
+    }
     let filter = |level| match level {
         LogLevel::None => LevelFilter::Off,
         LogLevel::Error => LevelFilter::Error,

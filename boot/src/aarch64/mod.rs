@@ -33,10 +33,10 @@ extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     if let Some(psci) = early.platform.psci.filter(|_| !params.noreboot) {
         halt::reset_by(psci);
     }
-    let mut memory = start::memory(&early);
+    let mut memory = start::memory(&early, &modules);
     interrupts::init(&early.platform);
     start::check_modules(&early, &modules).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
-    smp::init(&early.platform, hypervisor::secondary);
+    smp::init(&early.platform, params.maxcpus, hypervisor::secondary);
     start::report(&early.platform, &memory);
     let frames = hypervisor::frames(&mut memory);
     hypervisor::grow_heap(frames);

@@ -5,6 +5,7 @@ use arch_arm::host::psci::{Conduit, Psci};
 use arch_arm::host::ranges::PhysRange;
 use arch_arm::host::uart::UartKind;
 use arrayvec::ArrayVec;
+use boot::cmdline::{Console, Params};
 use boot::dt::{self, DtError, EnableMethod, Node, PsciConduit, PsciFunctions, Tree};
 
 /// The console's port.
@@ -99,8 +100,15 @@ fn port(node: Node<'_, '_>) -> Option<ConsolePort> {
     })
 }
 
-/// The console: what `stdout-path` names, else the first serial port there is a driver for.
-pub(crate) fn console(tree: &Tree<'_>) -> Option<ConsolePort> {
+/// The console: what the parameter `dtuart` or `stdout-path` names, else the first serial port there is a driver for.
+pub(crate) fn console(tree: &Tree<'_>, params: &Params) -> Option<ConsolePort> {
+    if params.console.first() == Some(&Console::None) {
+        return None;
+    }
+    let named = params.dtuart.as_deref().and_then(|text| tree.console(text));
+    if let Some(port) = named.and_then(|c| port(c.node)) {
+        return Some(port);
+    }
     if let Some(port) = tree.stdout().and_then(|c| port(c.node)) {
         return Some(port);
     }

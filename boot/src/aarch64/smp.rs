@@ -41,16 +41,22 @@ static STARTS: [SecondaryStart; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-/// Starts every CPU of the machine; those that come run `main`. One that does not is reported and left out.
+/// Starts every CPU of the machine, `most` with the boot CPU; those that come run `main`. One that does not is reported and left out.
 /// The boot CPU is CPU 0; the others are numbered in the device tree's order, without gaps except for CPUs that were
 /// started and did not arrive.
-pub(crate) fn init(platform: &Platform, main: SecondaryMain) {
+pub(crate) fn init(platform: &Platform, most: Option<u32>, main: SecondaryMain) {
     MAIN.call_once(|| main);
     if let Ok(boot) = percpu::per_cpu(CpuId(0)) {
         boot.set_online(true);
     }
     let own = cpu::mpidr();
-    let others = platform.cpus.iter().copied().filter(|&m| m != own);
+    let room = most.map_or(usize::MAX, |most| most.saturating_sub(1) as usize);
+    let others = platform
+        .cpus
+        .iter()
+        .copied()
+        .filter(|&m| m != own)
+        .take(room);
     let Some(psci) = platform.psci else {
         if others.count() > 0 {
             log::warn!("no PSCI: only the boot CPU is used");

@@ -10,7 +10,9 @@ use arch_arm::host::percpu;
 use arch_arm::host::ranges::{BootMemory, PhysRange};
 use arch_arm::host::uart::Uart;
 use arch_arm::host::{cpu, gic::GicVersion, timer};
+use boot::cmdline;
 use boot::dt::{Tree, blob_size};
+use boot::modules::BootModules;
 use xen_core::{CpuId, HostPhysAddr};
 
 /// What is known before there is memory.
@@ -55,7 +57,7 @@ pub(crate) fn early_init(dtb: u64, image: u64, el: u64) -> Early {
     let Ok(tree) = Tree::new(bytes) else {
         silent_stop()
     };
-    let console = platform::console(&tree);
+    let console = platform::console(&tree, &cmdline::parse(command_line(&tree)).params);
     if let Some(port) = console {
         attach_console(&port, el);
     }
@@ -73,6 +75,11 @@ pub(crate) fn early_init(dtb: u64, image: u64, el: u64) -> Early {
         platform,
         console,
     }
+}
+
+/// The hypervisor's command line, as far as the tree can be read.
+fn command_line<'a>(tree: &Tree<'a>) -> &'a str {
+    BootModules::find(tree).ok().and_then(|modules| modules.xen_cmdline).unwrap_or("")
 }
 
 /// Stops where no console is known, or everything was said.
@@ -114,9 +121,9 @@ fn attach_console(port: &ConsolePort, el: u64) {
 
 /// Lists the machine's memory, makes the final address space and moves to it. From here on all RAM is in the direct
 /// map, and what was written that must not be is found.
-pub(crate) fn memory(early: &Early) -> Box<BootMemory> {
+pub(crate) fn memory(early: &Early, modules: &BootModules<'_>) -> Box<BootMemory> {
     let mut memory = Box::<BootMemory>::default();
-    list_memory(early, &mut memory).unwrap_or_else(|e| panic!("{e}"));
+    list_memory(early, modules, &mut memory).unwrap_or_else(|e| panic!("{e}"));
     let uart = early.console.map(|c| c.registers.base);
     let cpus = early.platform.cpus.len().max(1);
     let roots = mmu::build(&entry::sections(), &mut memory, early.blob, uart, cpus)
@@ -128,7 +135,11 @@ pub(crate) fn memory(early: &Early) -> Box<BootMemory> {
 }
 
 /// Fills in RAM and what is in use of it.
-fn list_memory(early: &Early, memory: &mut BootMemory) -> Result<(), platform::Unusable> {
+fn list_memory(
+    early: &Early,
+    modules: &BootModules<'_>,
+    memory: &mut BootMemory,
+) -> Result<(), platform::Unusable> {
     let tree = &early.tree;
     for bank in tree.memory()? {
         if memory.add_ram(range(&bank), PHYS_LIMIT).is_err() {
@@ -155,23 +166,8 @@ fn list_memory(early: &Early, memory: &mut BootMemory) -> Result<(), platform::U
         };
         add(memory, range(&region.range)).unwrap_or_else(full);
     }
-    if let Some(chosen) = tree.find("/chosen") {
-        for node in chosen.children() {
-            if node.is_compatible(&["multiboot,module", "xen,multiboot-module"]) {
-                for module in node.mmio()? {
-                    memory.add_used(range(&module)).unwrap_or_else(full);
-                }
-            }
-        }
-        let bounds = (
-            chosen.u64("linux,initrd-start")?,
-            chosen.u64("linux,initrd-end")?,
-        );
-        if let (Some(start), Some(end)) = bounds {
-            memory
-                .add_used(PhysRange::new(start, end.saturating_sub(start)))
-                .unwrap_or_else(full);
-        }
+    for module in modules.modules() {
+        memory.add_used(range(&module.range)).unwrap_or_else(full);
     }
     Ok(())
 }
@@ -179,7 +175,7 @@ fn list_memory(early: &Early, memory: &mut BootMemory) -> Result<(), platform::U
 /// Checks that the boot modules lie in RAM and clear of each other and of what is in use.
 pub(crate) fn check_modules(
     early: &Early,
-    modules: &boot::modules::BootModules<'_>,
+    modules: &BootModules<'_>,
 ) -> Result<(), alloc::string::String> {
     let ranges = |r: &PhysRange| boot::range::PhysRange::new(r.base, r.size);
     let image = mmu::image();

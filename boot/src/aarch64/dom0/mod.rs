@@ -18,6 +18,8 @@ use boot::dt::{GicVersion, Tree};
 use boot::image::{self, LoadPlan};
 use boot::modules::BootModules;
 use xen_core::p2m::P2mType;
+use xen_core::sched::Scheduler as _;
+use xen_core::{Arch, CpuId, CpuMask};
 use xen_core::{
     Domain, DomainConfig, DomainId, Error, Gfn, GuestPhysAddr, Hypervisor, Mfn, PAGE_SHIFT,
     PAGE_SIZE, VcpuId,
@@ -134,7 +136,7 @@ pub(crate) fn build(
     write(&domain, GuestPhysAddr(tree_at), &blob)?;
 
     cannot(hv.domains.insert(domain.clone()), "dom0 is there already")?;
-    start(hv, &domain, &plan, GuestPhysAddr(tree_at), vcpus)?;
+    start(hv, &domain, &plan, GuestPhysAddr(tree_at), vcpus, params)?;
     Ok(domain)
 }
 
@@ -322,12 +324,17 @@ fn start(
     plan: &LoadPlan,
     tree_at: GuestPhysAddr,
     vcpus: u32,
+    params: &Params,
 ) -> Result<(), Failure> {
     for n in 0..vcpus {
-        cannot(
-            domain.add_vcpu(hv, VcpuId(n)),
-            "a vCPU of dom0 cannot be made",
-        )?;
+        let vcpu = cannot(domain.add_vcpu(hv, VcpuId(n)), "a vCPU of dom0 cannot be made")?;
+        if params.dom0_vcpus_pin
+            && let Some(slot) = vcpu.slot()
+        {
+            let home = CpuMask::one(CpuId(n % hv.cpu_count()));
+            let pinned = hv.sched.set_affinity(slot, &home, &home, hv.arch.now());
+            cannot(pinned, "a vCPU of dom0 cannot be pinned")?;
+        }
     }
     let first = domain.vcpu(VcpuId(0)).ok_or("dom0 has no vCPU")?;
     first.context().start_at(plan.entry(), tree_at.0);

@@ -66,7 +66,7 @@ const CAP_PERIOD: u64 = 50 * MILLISECOND;
 /// A unit with less budget than this is parked. Less than one percent of the period.
 const CAP_SLACK: u64 = SLACK;
 /// How often a busy CPU compares what it runs with what waits elsewhere.
-const BALANCE_INTERVAL: u64 = 4_300 * MICROSECOND;
+const BALANCE_INTERVAL: u64 = 7 * MILLISECOND;
 /// How much more a unit elsewhere must be owed to be taken over.
 const IMBALANCE: u64 = 8 * MILLISECOND;
 /// The most that a unit is owed, or owes.
@@ -221,6 +221,7 @@ impl<T: Schedulable> Scheduler<T> for Fair<T> {
             budget: Budget::new(params.cap, now),
             charged: now,
             gift: 0,
+            given: 0,
             runtime: 0,
             ran: 0,
             yielded: false,

@@ -141,7 +141,7 @@ impl<T: Schedulable> Fair<T> {
         let mut state = unit.state.lock();
         if state.place != Place::Running {
             state.place = Place::Running;
-            state.ran = 0;
+            (state.ran, state.given) = (0, 0);
         }
         unit.set_cpu(queue.index);
         state.charged = now;
@@ -191,12 +191,17 @@ impl<T: Schedulable> Fair<T> {
         if now < queue.balance || waiting <= queue.heap.len() {
             return unit;
         }
-        queue.balance = now.after(BALANCE_INTERVAL);
         let owed = {
             let mut state = unit.state.lock();
+            let reach = state
+                .vruntime
+                .saturating_add(virtual_ns(GRANULARITY, state.params.weight));
             let weight = state.weight();
-            state.lag.settle(&self.all, weight, 0, now)
+            // One that has just woken up has the CPU whatever others are owed.
+            (reach > queue.vtime).then(|| state.lag.settle(&self.all, weight, 0, now))
         };
+        let Some(owed) = owed else { return unit };
+        queue.balance = now.after(BALANCE_INTERVAL);
         let count = self.cpus.len();
         let crowded = |n: &usize| {
             *n != queue.index && self.cpus[*n].hints.waiting.load(Ordering::Relaxed) != 0
@@ -256,8 +261,12 @@ impl<T: Schedulable> Fair<T> {
         // Here it goes first, and for longer than its turn, but not before units that wake up. Without that, and with bad
         // luck, it would be taken to and fro between queues and have its turn in none.
         let mut state = unit.state.lock();
-        state.gift = u64::try_from(most.saturating_sub(owed) / 2).unwrap_or(0).min(GIFT_LIMIT);
-        state.vruntime = queue.vtime.saturating_sub(virtual_ns(GRANULARITY, state.params.weight));
+        state.gift = u64::try_from(most.saturating_sub(owed) / 2)
+            .unwrap_or(0)
+            .min(GIFT_LIMIT);
+        state.vruntime = queue
+            .vtime
+            .saturating_sub(virtual_ns(GRANULARITY, state.params.weight));
         drop(state);
         Some(unit)
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::queue::Queue;
-use super::unit::{Place, Unit, virtual_ns};
+use super::unit::{Place, State, Unit, virtual_ns};
 use super::{CREDIT, Fair, GRANULARITY, LATENCY};
 use crate::sched::Schedulable;
 use crate::{CpuId, CpuMask, Time};
@@ -94,12 +94,24 @@ impl<T: Schedulable> Fair<T> {
             }
             // It takes the CPU, or the CPU does not expect to come back soon, or one that fell idle just now can help.
             Some(current) => {
-                current.state.lock().vruntime > reach
+                self.gives_way(&mut current.state.lock(), reach)
                     || queue.until > now.after(LATENCY)
                     || hard.intersects(&self.idle.load())
             }
         };
         Woken::Done(kick.then_some(cpu))
+    }
+
+    /// Whether the unit that runs gives way to one that wakes up and would take over at the virtual time `reach`.
+    fn gives_way(&self, current: &mut State, reach: u128) -> bool {
+        let given = virtual_ns(current.given, current.params.weight);
+        let behind = current.vruntime.saturating_add(given) <= reach;
+        if !behind && current.given != 0 {
+            // By its virtual time alone, it would go on.
+            current.gift = 0;
+            current.yielded = true;
+        }
+        !behind
     }
 
     /// The CPU for a unit that was on `from`, and whether that CPU seems idle.

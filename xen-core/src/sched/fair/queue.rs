@@ -90,6 +90,7 @@ impl<T: Schedulable> Queue<T> {
         state.ran += ran;
         let given = ran.min(state.gift);
         state.gift -= given;
+        state.given += given;
         state.vruntime += virtual_ns(ran - given, state.params.weight);
         state.budget.charge(ran);
         books.all.advance(ran);

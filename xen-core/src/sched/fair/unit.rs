@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) charged: Time,
     /// Nanoseconds it may run without its virtual time advancing: a gift to one that another CPU owes.
     pub(super) gift: u64,
+    /// How much of that it has run since it was put on its CPU.
+    pub(super) given: u64,
     /// Nanoseconds it has run in all.
     pub(super) runtime: u64,
     /// Nanoseconds it has run in its current time slice.
