@@ -20,6 +20,12 @@ pub(crate) enum Command {
     Build(BuildArgs),
     /// Boot halted, waiting for gdb.
     Debug(DebugArgs),
+    /// Run the tests: on the host, and by booting.
+    Test(TestArgs),
+    /// Format, lints and documentation, for the host and the bare-metal targets.
+    Check,
+    /// Measure in instructions, beside Debian's Xen.
+    Bench(BenchArgs),
     /// Check what is needed, and fetch or install what is missing.
     Setup(SetupArgs),
     /// Check what is needed, change nothing.
@@ -126,8 +132,39 @@ pub(crate) struct BootArgs {
     /// Count instructions: one virtual nanosecond each, so that two runs take the same path. One CPU only.
     #[arg(long)]
     pub icount: bool,
+    /// Break something on the way, to see what the hypervisor says.
+    #[arg(long, value_enum, hide = true)]
+    pub damage: Option<Damage>,
     #[command(flatten)]
     pub build: BuildOptions,
+}
+
+/// What a broken boot loader or machine may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Damage {
+    /// No boot modules.
+    NoKernel,
+    /// Half of the device tree.
+    TruncatedTree,
+    /// A device tree with wrong bytes.
+    CorruptTree,
+    /// A machine without EL2.
+    NoVirtualization,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TestArgs {
+    /// Run only tests whose name contains this; host tests are called host:CRATE.
+    pub filter: Option<String>,
+    /// List the tests.
+    #[arg(long)]
+    pub list: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArgs {
+    #[arg(long, value_enum, default_value_t)]
+    pub arch: Arch,
 }
 
 #[derive(Args, Clone, Debug)]

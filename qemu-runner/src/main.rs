@@ -3,8 +3,11 @@
 //! It is a host program and knows the hypervisor only by its binaries: it builds them, makes what they boot (device
 //! tree, initramfs, Debian's own kernels fetched through apt) and reads their console.
 
+mod bench;
 mod build;
+mod check;
 mod cli;
+mod console;
 mod debian;
 mod debug;
 mod initramfs;
@@ -12,7 +15,9 @@ mod machine;
 mod paths;
 mod process;
 mod run;
+mod scenarios;
 mod setup;
+mod testing;
 mod ui;
 mod units;
 
@@ -38,6 +43,9 @@ fn dispatch(cli: cli::Cli) -> anyhow::Result<u8> {
         cli::Command::Run(args) => run::run(&paths, &args),
         cli::Command::Build(args) => build::command(&paths, &args),
         cli::Command::Debug(args) => debug::debug(&paths, &args),
+        cli::Command::Test(args) => testing::command(&paths, &args),
+        cli::Command::Check => check::command(&paths),
+        cli::Command::Bench(args) => bench::command(&paths, &args),
         cli::Command::Setup(args) => setup::setup(&paths, &args),
         cli::Command::Doctor => setup::doctor(&paths),
     }

@@ -9,10 +9,11 @@ macro_rules! say {
     ($($arg:tt)*) => { eprintln!("cargo xen: {}", format_args!($($arg)*)) };
 }
 /// Prints one line that the user should act on.
-macro_rules! warn {
+macro_rules! caution {
     ($($arg:tt)*) => { eprintln!("cargo xen: warning: {}", format_args!($($arg)*)) };
 }
-pub(crate) use {say, warn};
+pub(crate) use caution as warn;
+pub(crate) use say;
 
 /// Prints an error and its causes.
 pub(crate) fn error(error: &anyhow::Error) {

@@ -46,6 +46,8 @@ pub struct SharedLayout {
     pub legacy_vcpus: u32,
     /// Size in bytes of `vcpu_info`.
     pub vcpu_info_size: usize,
+    /// `vcpu_info` has a byte with which the guest masks upcalls (x86); elsewhere it masks the interrupt.
+    pub upcall_mask: bool,
     /// Byte offset of `evtchn_pending` in the shared info page.
     pub evtchn_pending: usize,
     /// Byte offset of `evtchn_mask`.

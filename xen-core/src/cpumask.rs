@@ -1,9 +1,13 @@
 //! Sets of physical CPUs.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::CpuId;
+
+#[cfg(feature = "sched_fair")]
+mod atomic;
+#[cfg(feature = "sched_fair")]
+pub(crate) use atomic::AtomicCpuMask;
 
 const WORD_BITS: usize = u64::BITS as usize;
 const WORDS: usize = CpuMask::MAX_CPUS as usize / WORD_BITS;
@@ -175,48 +179,6 @@ impl fmt::Debug for CpuMask {
     }
 }
 
-/// A set of CPUs that several CPUs change at once. All accesses are sequentially consistent.
-#[cfg(feature = "sched_fair")]
-#[derive(Debug, Default)]
-pub(crate) struct AtomicCpuMask([AtomicU64; WORDS]);
-
-#[cfg(feature = "sched_fair")]
-impl AtomicCpuMask {
-    fn word(&self, cpu: CpuId) -> Option<&AtomicU64> {
-        self.0.get(cpu.0 as usize / WORD_BITS)
-    }
-
-    /// Adds a CPU; true for the one caller that did.
-    pub(crate) fn insert(&self, cpu: CpuId) -> bool {
-        self.word(cpu)
-            .is_some_and(|word| word.fetch_or(bit(cpu), Ordering::SeqCst) & bit(cpu) == 0)
-    }
-
-    /// Takes a CPU out; true for the one caller that did.
-    pub(crate) fn remove(&self, cpu: CpuId) -> bool {
-        // A shared cache line is written only when something changes.
-        self.contains(cpu)
-            && self
-                .word(cpu)
-                .is_some_and(|word| word.fetch_and(!bit(cpu), Ordering::SeqCst) & bit(cpu) != 0)
-    }
-
-    /// Whether a CPU is a member.
-    pub(crate) fn contains(&self, cpu: CpuId) -> bool {
-        self.word(cpu)
-            .is_some_and(|word| word.load(Ordering::SeqCst) & bit(cpu) != 0)
-    }
-
-    /// Its members right now; not one moment's, when others change it meanwhile.
-    pub(crate) fn load(&self) -> CpuMask {
-        let mut mask = CpuMask::EMPTY;
-        for (to, from) in mask.0.iter_mut().zip(&self.0) {
-            *to = from.load(Ordering::SeqCst);
-        }
-        mask
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -240,9 +202,6 @@ mod tests {
         mask.insert(CpuId(u32::MAX));
         assert_eq!(mask.count(), 256);
         assert!(!mask.contains(CpuId(256)) && !mask.remove(CpuId(u32::MAX)));
-        let atomic = AtomicCpuMask::default();
-        atomic.insert(CpuId(300));
-        assert!(atomic.load().is_empty() && !atomic.remove(CpuId(300)));
     }
 
     #[test]

@@ -32,35 +32,15 @@ impl<E: Entry> Heap<E> {
         self.0.try_reserve(total.saturating_sub(self.0.len()))
     }
 
-    /// Number of members.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether it has no members.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The member with the least key.
     pub(crate) fn peek(&self) -> Option<&E> {
         self.0.first()
-    }
-
-    /// All members; only the first one's place means something.
-    pub(crate) fn as_slice(&self) -> &[E] {
-        &self.0
     }
 
     /// Adds a member.
     pub(crate) fn push(&mut self, entry: E) {
         self.0.push(entry);
         self.up(self.0.len() - 1);
-    }
-
-    /// Takes out the member with the least key.
-    pub(crate) fn pop(&mut self) -> Option<E> {
-        self.remove(0)
     }
 
     /// Takes out the member at a position; `None` past the end.
@@ -114,6 +94,30 @@ impl<E: Entry> Heap<E> {
     fn swap(&mut self, moving: usize, other: usize) {
         self.0.swap(moving, other);
         self.0[moving].moved(moving as u32);
+    }
+}
+
+/// What only the scheduler asks of it.
+#[cfg(any(feature = "sched_fair", test))]
+impl<E: Entry> Heap<E> {
+    /// Number of members.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has no members.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All members; only the first one's place means something.
+    pub(crate) fn as_slice(&self) -> &[E] {
+        &self.0
+    }
+
+    /// Takes out the member with the least key.
+    pub(crate) fn pop(&mut self) -> Option<E> {
+        self.remove(0)
     }
 }
 

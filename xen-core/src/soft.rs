@@ -205,6 +205,7 @@ impl Arch for Soft {
     const LAYOUT: SharedLayout = SharedLayout {
         legacy_vcpus: 2,
         vcpu_info_size: 56,
+        upcall_mask: true,
         evtchn_pending: 256,
         evtchn_mask: 768 + 256,
         wallclock: 2048,

@@ -202,6 +202,7 @@ impl Arch for Arm {
     const LAYOUT: SharedLayout = SharedLayout {
         legacy_vcpus: SHARED_INFO.vcpu_info_count as u32,
         vcpu_info_size: SHARED_INFO.vcpu_info_size,
+        upcall_mask: SHARED_INFO.vcpu_upcall_mask.is_some(),
         evtchn_pending: SHARED_INFO.evtchn_pending,
         evtchn_mask: SHARED_INFO.evtchn_mask,
         wallclock: SHARED_INFO.wc_version,

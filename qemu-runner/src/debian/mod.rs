@@ -6,6 +6,8 @@
 mod apt;
 mod deb;
 
+pub(crate) use deb::files;
+
 use crate::paths::Paths;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};

@@ -17,12 +17,14 @@
 //! `sched_fair` builds the [`fair`] scheduler. [`null`] is always built; `sched_null` says whether it can be chosen while
 //! there is another. With neither feature it is the only one, so that every combination has a scheduler.
 
+#[cfg(all(test, feature = "sched_fair", feature = "sched_null"))]
+mod chaos;
 #[cfg(feature = "sched_fair")]
 pub mod fair;
 pub mod null;
-#[cfg(test)]
+#[cfg(all(test, feature = "sched_fair", feature = "sched_null"))]
 mod sim;
-#[cfg(test)]
+#[cfg(all(test, feature = "sched_fair", feature = "sched_null"))]
 mod tests;
 
 use core::fmt;

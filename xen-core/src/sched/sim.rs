@@ -9,6 +9,18 @@ pub(super) const US: u64 = 1_000;
 pub(super) const MS: u64 = 1_000 * US;
 pub(super) const SECOND: u64 = 1_000 * MS;
 
+pub(super) fn fair(cpus: usize) -> AnyScheduler<Item> {
+    AnyScheduler::new(SchedulerKind::by_name("credit2").unwrap(), cpus as u32)
+}
+
+pub(super) fn null(cpus: usize) -> AnyScheduler<Item> {
+    AnyScheduler::new(SchedulerKind::by_name("null").unwrap(), cpus as u32)
+}
+
+pub(super) fn mask(cpus: &[u32]) -> CpuMask {
+    cpus.iter().copied().map(CpuId).collect()
+}
+
 /// The payload: a flag that others can change.
 pub(super) struct Owner {
     pub(super) id: usize,

@@ -8,7 +8,7 @@ use super::Vcpu;
 use crate::mem::{FrameRef, Page};
 use crate::{Arch, Domain, Error, Gfn, Hypervisor, PAGE_SIZE, Result, VcpuId};
 
-/// Byte offsets in `vcpu_info`, the same on all 64-bit architectures.
+/// Byte offsets in `vcpu_info`, the same on all 64-bit architectures; not all of them have the mask.
 const UPCALL_PENDING: usize = 0;
 const UPCALL_MASK: usize = 1;
 const PENDING_SEL: usize = 8;
@@ -72,7 +72,9 @@ impl InfoArea {
                 for word in (0..A::LAYOUT.vcpu_info_size).step_by(8) {
                     new.store_u64(offset + word, 0, Ordering::Relaxed);
                 }
-                new.store_u8(offset + UPCALL_MASK, 1, Ordering::Relaxed);
+                if A::LAYOUT.upcall_mask {
+                    new.store_u8(offset + UPCALL_MASK, 1, Ordering::Relaxed);
+                }
             }
         }
         let mut taken = true;
@@ -121,13 +123,16 @@ impl InfoArea {
     pub fn upcall_deliverable<A: Arch>(&self, vcpu: &Vcpu<A>) -> bool {
         self.place(vcpu).is_some_and(|(page, at)| {
             page.load_u8(at + UPCALL_PENDING, Ordering::SeqCst) != 0
-                && page.load_u8(at + UPCALL_MASK, Ordering::SeqCst) == 0
+                && (!A::LAYOUT.upcall_mask
+                    || page.load_u8(at + UPCALL_MASK, Ordering::SeqCst) == 0)
         })
     }
 
     /// Unmasks upcalls, as blocking by `SCHEDOP_block` and `SCHEDOP_poll` does.
     pub fn unmask<A: Arch>(&self, vcpu: &Vcpu<A>) {
-        if let Some((page, at)) = self.place(vcpu) {
+        if A::LAYOUT.upcall_mask
+            && let Some((page, at)) = self.place(vcpu)
+        {
             page.store_u8(at + UPCALL_MASK, 0, Ordering::SeqCst);
         }
     }

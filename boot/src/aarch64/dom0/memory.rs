@@ -20,19 +20,21 @@ const LOW: u64 = 1 << 20;
 /// Bytes that dom0 gets.
 pub(super) fn size(hv: &Hypervisor<Arm>, params: &Params) -> Result<u64, Failure> {
     let available = hv.frames.free_frames() << PAGE_SHIFT;
-    let wanted =
-        params.dom0_mem.resolve(available) & !((1 << (PAGE_SHIFT + u32::from(MIN_ORDER))) - 1);
+    if let Some(asked) = params.dom0_mem.size.filter(|s| s.percent == 0 && !s.negative)
+        && asked.bytes > available
+    {
+        return Err(alloc::format!(
+            "there is too little memory for dom0: {} MiB are asked for, {} MiB are free",
+            asked.bytes >> 20,
+            available >> 20
+        ));
+    }
+    let wanted = params.dom0_mem.resolve(available)
+        & !((1 << (PAGE_SHIFT + u32::from(MIN_ORDER))) - 1);
     if wanted == 0 {
         return Err(alloc::format!(
             "there is too little memory for dom0: {} KiB are free",
             available >> 10
-        ));
-    }
-    if wanted > available {
-        return Err(alloc::format!(
-            "there is too little memory for dom0: {} MiB are asked for, {} MiB are free",
-            wanted >> 20,
-            available >> 20
         ));
     }
     Ok(wanted)

@@ -141,7 +141,7 @@ impl<T: Schedulable> Fair<T> {
         let mut state = unit.state.lock();
         if state.place != Place::Running {
             state.place = Place::Running;
-            (state.ran, state.given) = (0, 0);
+            (state.ran, state.given, state.yielded) = (0, 0, false);
         }
         unit.set_cpu(queue.index);
         state.charged = now;
@@ -296,7 +296,7 @@ impl<T: Schedulable> Fair<T> {
                 continue;
             }
             let choice = self.with_both(cpu, victim, |queue, victim| {
-                let victim = victim?;
+                let victim = victim.filter(|_| self.online.contains(CpuId(cpu as u32)))?;
                 // Somebody may have brought work meanwhile.
                 if let Some(unit) = queue.dequeue(&self.books(cpu), 0) {
                     return Some(self.start(queue, unit, now));
@@ -312,7 +312,13 @@ impl<T: Schedulable> Fair<T> {
             }
         }
         let mut queue = self.cpus[cpu].queue.lock();
-        match queue.dequeue(&self.books(cpu), 0) {
+        let online = self.online.contains(CpuId(cpu as u32));
+        let unit = if online {
+            queue.dequeue(&self.books(cpu), 0)
+        } else {
+            None
+        };
+        match unit {
             Some(unit) => self.start(&mut queue, unit, now),
             None => {
                 queue.until = queue.next_refill();

@@ -66,7 +66,9 @@ impl<T: Schedulable> Fair<T> {
             return Woken::Done(None);
         }
         let taken = queue.current.is_some() || !queue.heap.is_empty();
-        if (only_idle && taken) || !state.hard.contains(cpu) {
+        // A CPU goes offline under its queue's lock, and then sends away what waits there: nothing may come after.
+        let deserted = !self.online.contains(cpu) && state.hard.intersects(&self.online.load());
+        if (only_idle && taken) || deserted || !state.hard.contains(cpu) {
             return Woken::Again;
         }
         state.rebase(home_vtime, queue.vtime, CREDIT);
