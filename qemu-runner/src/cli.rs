@@ -144,7 +144,7 @@ pub(crate) struct BootArgs {
 pub(crate) enum Damage {
     /// No boot modules.
     NoKernel,
-    /// Half of the device tree.
+    /// The device tree without its end.
     TruncatedTree,
     /// A device tree with wrong bytes.
     CorruptTree,

@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 /// QEMU's `virt` board: where RAM starts, where the image and the device tree go.
 const RAM: u64 = 0x4000_0000;
 const IMAGE: u64 = RAM + 2 * MIB;
+const STUB: u64 = RAM + 24 * MIB;
 const TREE: u64 = RAM + 128 * MIB;
 /// Boot modules go below the device tree if they fit, else behind it.
 const MODULES_LOW: u64 = RAM + 32 * MIB;
@@ -64,10 +65,10 @@ impl Machine {
             // QEMU refuses such a tree: a few instructions stand in for the boot loader that does not look.
             let stub = scratch.join("stub");
             paths::write(&stub, jump(TREE, IMAGE))?;
-            args.extend(loader(&stub, RAM));
+            args.extend(loader(&stub, STUB));
             args.extend(loader(&hypervisor, IMAGE));
             args.extend(loader(&blob, TREE));
-            args.extend(["-device".into(), format!("loader,addr={RAM:#x},cpu-num=0")]);
+            args.extend(["-device".into(), format!("loader,addr={STUB:#x},cpu-num=0")]);
         } else {
             args.extend(["-kernel".into(), image.to_string(), "-dtb".into(), blob.display().to_string()]);
         }
@@ -204,10 +205,11 @@ fn with_modules(board: &[u8], boot: &BootArgs, modules: &[Module]) -> Result<Vec
 /// The tree as a broken boot loader would hand it over.
 fn damaged(damage: Option<Damage>, mut tree: Vec<u8>) -> Vec<u8> {
     match damage {
-        Some(Damage::TruncatedTree) => tree.truncate(tree.len() / 2),
+        Some(Damage::TruncatedTree) => tree.truncate(tree.len() * 3 / 4),
         Some(Damage::CorruptTree) => {
-            // In the structure block, where lengths of properties stand.
-            for byte in tree.iter_mut().skip(0x100).step_by(61) {
+            // In the structure block, where tokens and lengths of properties stand.
+            let from = tree.len() / 3;
+            for byte in tree.iter_mut().skip(from).step_by(61) {
                 *byte = 0xff;
             }
         }

@@ -101,7 +101,14 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
             "bad-truncated-device-tree",
             "--damage truncated-tree",
             None,
-            Expect::Console { lines: &["Oxen"], ends: false },
+            Expect::Console { lines: &["Oxen cannot start"], ends: false },
+            20,
+        ),
+        scenario(
+            "bad-corrupt-device-tree",
+            "--damage corrupt-tree",
+            None,
+            Expect::Console { lines: &["Oxen cannot start"], ends: false },
             20,
         ),
         scenario(

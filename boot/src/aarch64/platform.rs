@@ -100,6 +100,24 @@ fn port(node: Node<'_, '_>) -> Option<ConsolePort> {
     })
 }
 
+/// A port in a tree that is too damaged to be read, so that this can be said at all: a node's name gives its kind and
+/// its address, and stands in the tree as it is.
+pub(crate) fn port_by_name(blob: &[u8]) -> Option<ConsolePort> {
+    const NAME: &[u8] = b"pl011@";
+    let at = blob.windows(NAME.len()).position(|w| w == NAME)? + NAME.len();
+    let digits = blob.get(at..)?.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    let text = core::str::from_utf8(blob.get(at..at + digits)?).ok()?;
+    let base = u64::from_str_radix(text, 16).ok()?;
+    let (reg_shift, io_width) = UartKind::Pl011.default_layout("arm,pl011");
+    Some(ConsolePort {
+        kind: UartKind::Pl011,
+        registers: PhysRange::new(base, 0x1000),
+        reg_shift,
+        io_width,
+        interrupt: None,
+    })
+}
+
 /// The console: what the parameter `dtuart` or `stdout-path` names, else the first serial port there is a driver for.
 pub(crate) fn console(tree: &Tree<'_>, params: &Params) -> Option<ConsolePort> {
     if params.console.first() == Some(&Console::None) {

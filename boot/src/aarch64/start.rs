@@ -54,8 +54,15 @@ pub(crate) fn early_init(dtb: u64, image: u64, el: u64) -> Early {
         silent_stop()
     };
     let blob = PhysRange::new(dtb, bytes.len() as u64);
-    let Ok(tree) = Tree::new(bytes) else {
-        silent_stop()
+    let tree = match Tree::new(bytes) {
+        Ok(tree) => tree,
+        Err(error) => {
+            if let Some(port) = platform::port_by_name(bytes) {
+                attach_console(&port, el);
+            }
+            log::error!("Oxen cannot start: {error}");
+            silent_stop()
+        }
     };
     let console = platform::console(&tree, &cmdline::parse(command_line(&tree)).params);
     if let Some(port) = console {
