@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod cmdline;
 pub mod dom0_tree;
 pub mod dt;
+pub mod efi;
 pub mod image;
 pub mod modules;
 pub mod range;

@@ -71,6 +71,9 @@ pub(crate) fn event_channel_op<A: Arch>(
         EvtchnOp::RESET => {
             let Reset { dom } = call.read(arg)?;
             let target = call.target(dom, Verb::EventChannel)?;
+            if target.id() != domain.id() && !target.stopped() {
+                return Err(Error::Inval);
+            }
             target.evtchn.reset(call.hv, &target)?;
         }
         EvtchnOp::INIT_CONTROL => {

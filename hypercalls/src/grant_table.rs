@@ -8,7 +8,7 @@ use xen_abi::grant_table::{
 };
 use xen_core::grant::{CopyEnd, CopyPlace, MapFlags, Status, copy};
 use xen_core::policy::{self, Verb};
-use xen_core::{Arch, Error, Gfn, GrantRef, GuestPhysAddr, HostPhysAddr, Mfn, PAGE_SIZE, Result};
+use xen_core::{Arch, DomainId, Error, Gfn, GrantRef, GuestPhysAddr, HostPhysAddr, Mfn, PAGE_SIZE, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::call::{Call, DONE, Outcome};
@@ -118,9 +118,10 @@ fn map<A: Arch>(call: &mut Call<'_, A>, op: &mut MapGrantRef) -> Result<()> {
         // Without a place in the address space there is nothing to map here: devices see what the domain sees.
         Err(Status::BadGntref)
     } else {
-        match call.domain_by_id(op.dom) {
-            Err(_) => Err(Status::BadDomain),
-            Ok(granter) => {
+        // By its number only: `DOMID_SELF` is nobody here.
+        match call.hv.domains.get(DomainId(op.dom)) {
+            None => Err(Status::BadDomain),
+            Some(granter) => {
                 let flags = MapFlags {
                     readonly: op.flags.contains(WireMapFlags::READONLY),
                 };

@@ -26,8 +26,8 @@ pub(crate) fn multicall<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
         }
         let mut entry: MulticallEntry = call.read_at(list, n)?;
         let outcome = if entry.op == Hypercall::MULTICALL {
-            // Xen allows no nesting: the restart of the inner one would have no place.
-            Err(Error::NoSys)
+            // No nesting: the restart of the inner one would have no place.
+            Err(Error::Inval)
         } else {
             dispatch::run(call, entry.op.0, &entry.args)
         };

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use xen_abi::sched::{
-    POLL_MAX_PORTS, Poll, RemoteShutdown, SHUTDOWN_MAX, SchedOp, Shutdown, ShutdownReason, Watchdog,
+    POLL_MAX_PORTS, Poll, RemoteShutdown, SchedOp, Shutdown, Watchdog,
 };
 use xen_core::policy::Verb;
 use xen_core::sched::Scheduler as _;
@@ -27,12 +27,12 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
         }
         SchedOp::SHUTDOWN => {
             let Shutdown { reason } = call.read(arg)?;
-            call.domain().shutdown(call.hv, checked(reason)?);
+            call.domain().shutdown(call.hv, reason);
             DONE
         }
         SchedOp::SHUTDOWN_CODE => {
             let Shutdown { reason } = call.read(arg)?;
-            call.domain().set_shutdown_code(checked(reason)?);
+            call.domain().set_shutdown_code(reason);
             DONE
         }
         SchedOp::POLL => poll(call, arg),
@@ -44,7 +44,7 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
             if target.id() == call.domain().id() {
                 return Err(Error::Srch);
             }
-            target.shutdown(call.hv, checked(reason)?);
+            target.shutdown(call.hv, reason);
             DONE
         }
         SchedOp::WATCHDOG => {
@@ -53,14 +53,6 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
             Ok(Outcome::Done(id.into()))
         }
         _ => Err(Error::NoSys),
-    }
-}
-
-fn checked(reason: ShutdownReason) -> Result<ShutdownReason> {
-    if reason.0 <= SHUTDOWN_MAX {
-        Ok(reason)
-    } else {
-        Err(Error::Inval)
     }
 }
 
@@ -82,7 +74,6 @@ fn poll<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
     } else {
         Time(poll.timeout)
     };
-    call.vcpu.info.unmask(call.vcpu);
     call.vcpu.poll(call.hv, &ports, deadline);
     // What became pending before the vCPU was known to poll wakes nobody else.
     if call.vcpu.info.upcall_deliverable(call.vcpu)

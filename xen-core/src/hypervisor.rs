@@ -228,7 +228,8 @@ impl<A: Arch> Hypervisor<A> {
             _ => ("shut down for an unknown reason: rebooting machine", true),
         };
         log::warn!("Hardware domain {what}");
-        if reboot && self.settings.no_reboot {
+        // Only what nobody asked for: a crash is to stay readable.
+        if code != ShutdownReason::REBOOT && reboot && self.settings.no_reboot {
             log::warn!("'noreboot' set: not rebooting");
             return;
         }

@@ -1,11 +1,13 @@
 // From the loader to Rust: the Linux arm64 Image header (kernel's booting.rst), the first translation tables and the
-// MMU, for the boot CPU and for the others. Code in .head.text runs at whatever address it was loaded to.
+// MMU, for the boot CPU and for the others. Code in .head.text runs at whatever address it was loaded to. The header is
+// a DOS header too, which UEFI expects (see efi/pe.S), and has its page for itself: UEFI loaders need not make headers
+// executable, or complete.
 
-    .section .head.text, "ax"
+    .section .head, "ax"
     .global _start
 _start:
-    b       primary_entry           // code0
-    .long   0                       // code1
+    ccmp    x18, #0, #0xd, pl       // code0: "MZ", and as an instruction without effect
+    b       oxen_primary_entry      // code1
     .quad   0                       // text_offset: any multiple of 2 MiB
     .quad   __image_size            // with zero-filled data
     .quad   0xa                     // little-endian, 4 KiB pages, anywhere in memory
@@ -13,10 +15,12 @@ _start:
     .quad   0
     .quad   0
     .ascii  "ARM\x64"
-    .long   0
+    .long   __pe_header             // from the start of the image
 
+    .section .head.text, "ax"
 // x0 = device tree, physical. MMU off, caches in any state, at EL2; EL1 gets as far as saying that it is wrong.
-primary_entry:
+    .global oxen_primary_entry
+oxen_primary_entry:
     msr     daifset, #0xf
     mov     x20, x0
     mrs     x21, CurrentEL

@@ -6,6 +6,7 @@
 
 mod console;
 mod dom0;
+mod efi;
 mod entry;
 mod halt;
 mod heap;
@@ -15,8 +16,6 @@ mod platform;
 mod smp;
 mod start;
 
-use boot::modules::BootModules;
-
 /// Where the entry code arrives: MMU on with the early tables, interrupts masked, on the boot CPU's stack.
 /// `dtb` and `image`: physical addresses of the device tree and of the image; `el`: the exception level, 1 or 2.
 #[expect(unsafe_code, reason = "called by name from the entry code")]
@@ -24,7 +23,7 @@ use boot::modules::BootModules;
 extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     let early = start::early_init(dtb, image, el);
     let modules =
-        BootModules::find(&early.tree).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
+        start::modules(&early.tree).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     let line = modules.xen_cmdline.unwrap_or("");
     let params = hypervisor::parameters(line);
     for note in &modules.notes {
@@ -35,7 +34,7 @@ extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     }
     let mut memory = start::memory(&early, &modules);
     interrupts::init(&early.platform);
-    start::check_modules(&early, &modules).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
+    start::check_modules(&early, &modules, &memory).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     smp::init(&early.platform, params.maxcpus, hypervisor::secondary);
     start::report(&early.platform, &memory);
     let frames = hypervisor::frames(&mut memory);

@@ -2,8 +2,9 @@
 #![expect(unsafe_code, reason = "early mappings and the switch of tables")]
 
 use super::platform::{self, ConsolePort, Platform, range};
-use super::{console, entry};
+use super::{console, efi, entry};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use arch_arm::host::layout::{DTB_WINDOW_SIZE, ImagePlace, PAGE, PHYS_LIMIT};
 use arch_arm::host::mmu;
 use arch_arm::host::percpu;
@@ -12,7 +13,7 @@ use arch_arm::host::uart::Uart;
 use arch_arm::host::{cpu, gic::GicVersion, timer};
 use boot::cmdline;
 use boot::dt::{Tree, blob_size};
-use boot::modules::BootModules;
+use boot::modules::{BootModules, ModuleError};
 use xen_core::{CpuId, HostPhysAddr};
 
 /// What is known before there is memory.
@@ -84,9 +85,16 @@ pub(crate) fn early_init(dtb: u64, image: u64, el: u64) -> Early {
     }
 }
 
+/// The boot modules and command lines; UEFI's load options come before what the tree says.
+pub(crate) fn modules<'a>(tree: &Tree<'a>) -> Result<BootModules<'a>, ModuleError> {
+    let mut modules = BootModules::find(tree)?;
+    modules.xen_cmdline = efi::command_line().or(modules.xen_cmdline);
+    Ok(modules)
+}
+
 /// The hypervisor's command line, as far as the tree can be read.
 fn command_line<'a>(tree: &Tree<'a>) -> &'a str {
-    BootModules::find(tree).ok().and_then(|modules| modules.xen_cmdline).unwrap_or("")
+    modules(tree).ok().and_then(|modules| modules.xen_cmdline).unwrap_or("")
 }
 
 /// Stops where no console is known, or everything was said.
@@ -148,11 +156,19 @@ fn list_memory(
     memory: &mut BootMemory,
 ) -> Result<(), platform::Unusable> {
     let tree = &early.tree;
-    for bank in tree.memory()? {
+    // UEFI knows what is RAM; the tree's memory nodes may be stale then, or not there.
+    let mut banks: Vec<_> = match efi::ram() {
+        Some(ram) => ram.collect(),
+        None => tree.memory()?,
+    };
+    // Large ones first: the table may be full before the crumbs between UEFI's own memory are in.
+    banks.sort_unstable_by_key(|bank| core::cmp::Reverse(bank.size()));
+    for bank in banks {
         if memory.add_ram(range(&bank), PHYS_LIMIT).is_err() {
             log::warn!("too many memory banks: {bank:?} is not used");
         }
     }
+    efi::complain();
     let full = |_| panic!("the device tree reserves more memory ranges than Oxen can note");
     let image = mmu::image();
     memory
@@ -183,10 +199,11 @@ fn list_memory(
 pub(crate) fn check_modules(
     early: &Early,
     modules: &BootModules<'_>,
+    memory: &BootMemory,
 ) -> Result<(), alloc::string::String> {
     let ranges = |r: &PhysRange| boot::range::PhysRange::new(r.base, r.size);
     let image = mmu::image();
-    let taken: alloc::vec::Vec<_> = [
+    let taken: Vec<_> = [
         (
             "the hypervisor",
             ranges(&PhysRange {
@@ -199,7 +216,7 @@ pub(crate) fn check_modules(
     .into_iter()
     .filter_map(|(name, range)| Some((name, range?)))
     .collect();
-    let ram = early.tree.memory().map_err(|e| alloc::format!("{e}"))?;
+    let ram: Vec<_> = memory.ram.iter().filter_map(ranges).collect();
     modules
         .check(&ram, &taken)
         .map_err(|e| alloc::format!("{e}"))

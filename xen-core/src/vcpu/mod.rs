@@ -282,9 +282,19 @@ impl<A: Arch> Vcpu<A> {
         self.runstate.unregister();
         A::retire_vcpu(hv, self);
         if let Some(slot) = self.slot()
-            && !self.retired.swap(true, Ordering::AcqRel)
+            && !self.retired.load(Ordering::Acquire)
         {
-            hv.sched.remove(slot, hv.arch.now())?;
+            match hv.sched.remove(slot, hv.arch.now()) {
+                Ok((_, kick)) => {
+                    self.retired.store(true, Ordering::Release);
+                    if let Some(cpu) = kick {
+                        hv.reschedule(cpu);
+                    }
+                }
+                // Its CPU has let go of it, but has not chosen another one yet.
+                Err(Error::Busy) => return Err(Error::Restart),
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -1,0 +1,156 @@
+//! What things cost, in ticks of the counter: one tick is a fixed number of instructions under QEMU's `-icount`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+mod arm64 {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    use guest_rt::hypercall::{op, plain, yield_now};
+    use guest_rt::machine as m;
+    use guest_rt::{Boot, println};
+    use xen_abi::event_channel::{BindIpi, EvtchnOp, EvtchnSend};
+    use xen_abi::memory::{AddToPhysmap, MapSpace, MemoryOp};
+    use xen_abi::sched::SchedOp;
+    use xen_abi::version::VersionOp;
+    use xen_abi::xen::{DOMID_SELF, Hypercall};
+
+    /// QEMU's `virt` board: the distributor, and the second vCPU's redistributor (SGIs and PPIs).
+    const GICD: u64 = 0x0800_0000;
+    const GICR: u64 = 0x080a_0000;
+    const GICR_STRIDE: u64 = 0x2_0000;
+    const EVENT_PPI: u64 = 31;
+    const SGI: u64 = 5;
+    /// Where shared info goes, above all memory.
+    const SHARED_GFN: u64 = 0x20_0000;
+
+    static ROUNDS: AtomicU64 = AtomicU64::new(0);
+    static READY: AtomicU64 = AtomicU64::new(0);
+    static MODE: AtomicU64 = AtomicU64::new(0);
+    const YIELD: u64 = 0;
+    const WAIT: u64 = 1;
+
+    fn report(name: &str, iterations: u64, mut run: impl FnMut()) {
+        // Once to warm up: the first time takes other ways.
+        run();
+        let begun = m::ticks();
+        for _ in 0..iterations {
+            run();
+        }
+        println!("BENCH {name} {} ticks {iterations} iterations {} hz", m::ticks() - begun, m::frequency());
+    }
+
+    fn enable_interrupts(vcpu: u64) {
+        let sgi_frame = GICR + vcpu * GICR_STRIDE + 0x1_0000;
+        m::poke(GICR + vcpu * GICR_STRIDE + 0x14, 0);
+        // Group 1, priority 0xa0, enabled: the SGI and the event interrupt.
+        m::poke(sgi_frame + 0x80, u32::MAX);
+        m::poke(sgi_frame + 0x404, 0xa0a0_a0a0);
+        m::poke(sgi_frame + 0x41c, 0xa0a0_a0a0);
+        m::poke(sgi_frame + 0x100, 1 << SGI | 1 << EVENT_PPI);
+        m::set_priority_mask(0xf0);
+        m::enable_group1(1);
+    }
+
+    extern "C" fn sibling() -> ! {
+        m::init();
+        enable_interrupts(1);
+        READY.store(1, Ordering::SeqCst);
+        loop {
+            if MODE.load(Ordering::SeqCst) == YIELD {
+                ROUNDS.fetch_add(1, Ordering::SeqCst);
+                yield_now();
+                continue;
+            }
+            m::wait();
+            let id = m::take_interrupt();
+            if id < 1020 {
+                if id == EVENT_PPI {
+                    // vcpu_info of vCPU 1 is not registered: the interrupt alone is the news.
+                    m::poke((SHARED_GFN << 12) + VCPU1_INFO, 0);
+                }
+                m::end_interrupt(id);
+                ROUNDS.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// vCPU 1 announces events here, once registered.
+    const VCPU1_INFO: u64 = 0xf00;
+
+    fn wait_for_round(kick: impl FnOnce()) {
+        let before = ROUNDS.load(Ordering::SeqCst);
+        kick();
+        while ROUNDS.load(Ordering::SeqCst) == before {
+            yield_now();
+        }
+    }
+
+    pub(super) fn start(boot: Boot) {
+        println!("BENCH boot {} ticks 1 iterations {} hz", boot.ticks, m::frequency());
+        report("null-hypercall", 2000, || {
+            plain(Hypercall::XEN_VERSION, VersionOp::VERSION.0, 0);
+        });
+        report("device-page-fault", 2000, || {
+            m::peek(GICD + 4);
+        });
+        report("yield-alone", 1000, || {
+            plain(Hypercall::SCHED_OP, SchedOp::YIELD.0, 0);
+        });
+        let mut map =
+            AddToPhysmap { domid: DOMID_SELF, size: 0, space: MapSpace::SHARED_INFO, idx: 0, gpfn: SHARED_GFN };
+        op(Hypercall::MEMORY_OP, MemoryOp::ADD_TO_PHYSMAP.0, &mut map);
+        // The distributor is on, group 1.
+        m::poke(GICD, 0x12);
+        enable_interrupts(0);
+        if m::start_vcpu(1, sibling) != 0 {
+            println!("BENCH end: there is no second vCPU");
+            return;
+        }
+        while READY.load(Ordering::SeqCst) == 0 {
+            yield_now();
+        }
+        report("vcpu-switch-and-back", 500, || wait_for_round(|| ()));
+        MODE.store(WAIT, Ordering::SeqCst);
+        for _ in 0..10 {
+            yield_now();
+        }
+        report("sgi-to-waiting-sibling", 500, || wait_for_round(|| m::send_sgi(SGI << 24 | 1 << 1)));
+        events();
+        println!("BENCH end");
+    }
+
+    fn events() {
+        use xen_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
+        // vCPU 1's announcements go into a page of this kernel.
+        #[repr(C, align(4096))]
+        struct Page([u64; 512]);
+        static mut INFO: Page = Page([0; 512]);
+        let page = &raw const INFO as u64;
+        let mut info = RegisterVcpuInfo { mfn: page >> 12, offset: 0, rsvd: 0 };
+        let arg = core::ptr::from_mut(&mut info) as u64;
+        guest_rt::hypercall::call(Hypercall::VCPU_OP, [VcpuOp::REGISTER_VCPU_INFO.0.into(), 1, arg, 0, 0]);
+        let mut ipi = BindIpi { vcpu: 1, port: 0 };
+        op(Hypercall::EVENT_CHANNEL_OP, EvtchnOp::BIND_IPI.0, &mut ipi);
+        let shared = SHARED_GFN << 12;
+        const PENDING: u64 = xen_abi::xen::arm64::SHARED_INFO.evtchn_pending as u64;
+        report("event-to-waiting-vcpu", 500, || {
+            wait_for_round(|| {
+                // What the sibling would clear: the upcall, its selector and the port.
+                m::poke(page, 0);
+                m::poke(page + 8, 0);
+                m::poke(shared + PENDING, 0);
+                let mut send = EvtchnSend { port: ipi.port };
+                op(Hypercall::EVENT_CHANNEL_OP, EvtchnOp::SEND.0, &mut send);
+            });
+        });
+    }
+}
+
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+guest_rt::kernel!(arm64::start);
+
+#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
+guest_rt::kernel!(start);
+
+/// There is nothing to measure on a host.
+#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
+fn start(_: guest_rt::Boot) {}
