@@ -161,7 +161,6 @@ impl Trap<'_> {
             self.skip();
             // What the list registers hold decides whether there is something to wake up for.
             read_lrs(self.hv, self.vcpu, self.context);
-            self.vcpu.arch.request_attention();
             self.vcpu.arch.note_interface(self.hv);
             self.vcpu.block(self.hv);
         }
@@ -272,7 +271,6 @@ impl Trap<'_> {
         let endian = Endian::of(self.context.regs.cpsr, guest::exception_state().1);
         // The virtual controller answers for what the list registers hold, too.
         read_lrs(self.hv, self.vcpu, self.context);
-        self.vcpu.arch.request_attention();
         if access.write {
             let value = access.store_value(self.register(access.rt), endian);
             match vgic.mmio_write(id, region, offset, size, value, &*self.hv.arch) {

@@ -47,8 +47,9 @@ impl ArmVcpu {
         CpuInterface::decode(self.version, self.vmcr.load(Ordering::Relaxed), &[])
     }
 
+    /// Called on the CPU that runs the vCPU.
     pub(super) fn request_attention(&self) {
-        self.attention.store(true, Ordering::SeqCst);
+        self.attention.store(true, Ordering::Relaxed);
     }
 }
 
@@ -58,6 +59,8 @@ pub struct ArmContext {
     pub regs: Context,
     /// List registers, as last written to or read from the hardware.
     lrs: LrImage,
+    /// How many list registers of the hardware may hold something.
+    lrs_written: u32,
     /// What the guest's CPU interface holds beside them.
     vmcr: u32,
     apr: [u32; APRS],
@@ -111,6 +114,7 @@ pub(super) fn new(
     let context = ArmContext {
         regs,
         lrs: LrImage::new(),
+        lrs_written: 0,
         vmcr: 0,
         apr: [0; APRS],
         phys_timer: PhysTimer::default(),
@@ -129,7 +133,8 @@ pub(super) fn load(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut Ar
             gic.set_apr(n, *apr);
         }
     }
-    write_lrs(hv, context);
+    // They hold what another vCPU left there.
+    context.lrs_written = gic.lr_count();
     vcpu.arch.request_attention();
 }
 
@@ -170,8 +175,9 @@ pub(super) fn enter(
     take_signals(hv, vcpu);
     let vgic = &vcpu.domain.arch.vgic;
     // The common case, nothing changed, touches no list register.
-    if vgic.is_dirty(vcpu.id) || vcpu.arch.attention.swap(false, Ordering::SeqCst) {
+    if vgic.is_dirty(vcpu.id) || vcpu.arch.attention.load(Ordering::Relaxed) {
         read_lrs(hv, vcpu, context);
+        vcpu.arch.attention.store(false, Ordering::Relaxed);
         vgic.flush(vcpu.id, hv.arch.gic.lr_count() as usize, &mut context.lrs);
         write_lrs(hv, context);
     }
@@ -190,6 +196,10 @@ pub(super) fn enter(
 /// Reads the list registers back and tells the virtual controller what the guest did.
 pub(super) fn read_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext) {
     let gic = &hv.arch.gic;
+    if !context.lrs.used().is_empty() {
+        // What is taken out must be put in again.
+        vcpu.arch.request_attention();
+    }
     for n in 0..context.lrs.used().len() {
         context.lrs.read_back(n, gic.read_lr(n as u32));
     }
@@ -208,16 +218,18 @@ pub(super) fn read_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mu
 }
 
 /// Writes the list registers; those that are not in use must be free.
-fn write_lrs(hv: &Hypervisor<Arm>, context: &ArmContext) {
+fn write_lrs(hv: &Hypervisor<Arm>, context: &mut ArmContext) {
     let gic = &hv.arch.gic;
     for (n, lr) in (0..).zip(context.lrs.used()) {
         if let Err(error) = gic.write_lr(n, *lr) {
             log::error!("list register {n} is refused: {error:?}");
         }
     }
-    for n in context.lrs.used().len() as u32..gic.lr_count() {
+    let used = context.lrs.used().len() as u32;
+    for n in used..context.lrs_written {
         gic.clear_lr(n);
     }
+    context.lrs_written = used;
     gic.set_hcr(context.lrs.hcr() | ENABLE);
 }
 

@@ -64,8 +64,10 @@ mod arm64 {
             let id = m::take_interrupt();
             if id < 1020 {
                 if id == EVENT_PPI {
-                    // vcpu_info of vCPU 1 is not registered: the interrupt alone is the news.
-                    m::poke((SHARED_GFN << 12) + VCPU1_INFO, 0);
+                    // The line stays up until the upcall, its selector and the port are cleared.
+                    m::poke((SHARED_GFN << 12) + PENDING, 0);
+                    m::poke(&raw const INFO as u64 + 8, 0);
+                    m::poke(&raw const INFO as u64, 0);
                 }
                 m::end_interrupt(id);
                 ROUNDS.fetch_add(1, Ordering::SeqCst);
@@ -73,8 +75,13 @@ mod arm64 {
         }
     }
 
-    /// vCPU 1 announces events here, once registered.
-    const VCPU1_INFO: u64 = 0xf00;
+    #[repr(C, align(4096))]
+    struct Page([u64; 512]);
+
+    /// vCPU 1's events are announced here.
+    static mut INFO: Page = Page([0; 512]);
+    /// The first word of the ports' pending bits.
+    const PENDING: u64 = xen_abi::xen::arm64::SHARED_INFO.evtchn_pending as u64;
 
     fn wait_for_round(kick: impl FnOnce()) {
         let before = ROUNDS.load(Ordering::SeqCst);
@@ -101,6 +108,12 @@ mod arm64 {
         // The distributor is on, group 1.
         m::poke(GICD, 0x12);
         enable_interrupts(0);
+        // Before it runs: only then may another vCPU do it.
+        use xen_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
+        let page = &raw const INFO as u64;
+        let mut info = RegisterVcpuInfo { mfn: page >> 12, offset: 0, rsvd: 0 };
+        let arg = core::ptr::from_mut(&mut info) as u64;
+        guest_rt::hypercall::call(Hypercall::VCPU_OP, [VcpuOp::REGISTER_VCPU_INFO.0.into(), 1, arg, 0, 0]);
         if m::start_vcpu(1, sibling) != 0 {
             println!("BENCH end: there is no second vCPU");
             return;
@@ -119,25 +132,10 @@ mod arm64 {
     }
 
     fn events() {
-        use xen_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
-        // vCPU 1's announcements go into a page of this kernel.
-        #[repr(C, align(4096))]
-        struct Page([u64; 512]);
-        static mut INFO: Page = Page([0; 512]);
-        let page = &raw const INFO as u64;
-        let mut info = RegisterVcpuInfo { mfn: page >> 12, offset: 0, rsvd: 0 };
-        let arg = core::ptr::from_mut(&mut info) as u64;
-        guest_rt::hypercall::call(Hypercall::VCPU_OP, [VcpuOp::REGISTER_VCPU_INFO.0.into(), 1, arg, 0, 0]);
         let mut ipi = BindIpi { vcpu: 1, port: 0 };
         op(Hypercall::EVENT_CHANNEL_OP, EvtchnOp::BIND_IPI.0, &mut ipi);
-        let shared = SHARED_GFN << 12;
-        const PENDING: u64 = xen_abi::xen::arm64::SHARED_INFO.evtchn_pending as u64;
         report("event-to-waiting-vcpu", 500, || {
             wait_for_round(|| {
-                // What the sibling would clear: the upcall, its selector and the port.
-                m::poke(page, 0);
-                m::poke(page + 8, 0);
-                m::poke(shared + PENDING, 0);
                 let mut send = EvtchnSend { port: ipi.port };
                 op(Hypercall::EVENT_CHANNEL_OP, EvtchnOp::SEND.0, &mut send);
             });
