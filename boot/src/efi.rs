@@ -267,12 +267,24 @@ mod tests {
 
     #[test]
     fn the_programs_name_is_no_parameter() {
-        assert_eq!(line("console=dtuart dom0_mem=512M").as_deref(), Some("console=dtuart dom0_mem=512M"));
-        assert_eq!(line("FS0:\\oxen.efi dom0_mem=1G").as_deref(), Some("dom0_mem=1G"));
+        assert_eq!(
+            line("console=dtuart dom0_mem=512M").as_deref(),
+            Some("console=dtuart dom0_mem=512M")
+        );
+        assert_eq!(
+            line("FS0:\\oxen.efi dom0_mem=1G").as_deref(),
+            Some("dom0_mem=1G")
+        );
         assert_eq!(line(" OXEN.EFI\tnoreboot ").as_deref(), Some("noreboot"));
         assert_eq!(line("\\EFI\\BOOT\\BOOTAA64.EFI"), None);
-        assert_eq!(line("dtuart=\\soc\\x.efi").as_deref(), Some("dtuart=\\soc\\x.efi"));
-        assert_eq!(line("BOOT_IMAGE=/oxen noreboot").as_deref(), Some("noreboot"));
+        assert_eq!(
+            line("dtuart=\\soc\\x.efi").as_deref(),
+            Some("dtuart=\\soc\\x.efi")
+        );
+        assert_eq!(
+            line("BOOT_IMAGE=/oxen noreboot").as_deref(),
+            Some("noreboot")
+        );
         assert_eq!(line(""), None);
     }
 
@@ -288,7 +300,12 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_between_characters() {
         let mut handover = filled();
-        handover.set_line("a=".chars().chain(std::iter::repeat_n('\u{20ac}', MAX_LINE)).collect::<String>().encode_utf16());
+        handover.set_line(
+            "a=".chars()
+                .chain(std::iter::repeat_n('\u{20ac}', MAX_LINE))
+                .collect::<String>()
+                .encode_utf16(),
+        );
         assert!(handover.line_is_cut());
         assert_eq!(handover.line().map(str::len), Some(MAX_LINE));
         handover.set_line("a=1".encode_utf16());

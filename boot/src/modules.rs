@@ -290,9 +290,9 @@ impl<'a> BootModules<'a> {
     }
 
     fn take_cmdlines(&mut self, chosen: Node<'_, 'a>) -> Result<(), ModuleError> {
-        let for_xen = chosen.str("xen,xen-bootargs")?;
-        let for_dom0 = chosen.str("xen,dom0-bootargs")?;
-        let plain = chosen.str("bootargs")?;
+        let for_xen = chosen.cut_str("xen,xen-bootargs")?;
+        let for_dom0 = chosen.cut_str("xen,dom0-bootargs")?;
+        let plain = chosen.cut_str("bootargs")?;
         let kernels = self.kernel.as_ref().and_then(|kernel| kernel.bootargs);
         let specific = kernels.or(for_dom0);
         // The plain property is the hypervisor's when nothing else is and dom0 has a line of its own.
@@ -361,7 +361,7 @@ fn read_module<'a>(
         path: node.path(),
         kind,
         range,
-        bootargs: node.str("bootargs")?,
+        bootargs: node.cut_str("bootargs")?,
     }))
 }
 

@@ -101,6 +101,16 @@ impl<'a, A: Arch> Call<'a, A> {
         }
     }
 
+    /// The domain that `id` names where the interface does not take `DOMID_SELF` for a name.
+    ///
+    /// Errors: [`Error::Srch`].
+    pub fn domain_by_number(&self, id: u16) -> Result<Arc<Domain<A>>> {
+        if DomainId(id) == DomainId::SELF {
+            return Err(Error::Srch);
+        }
+        self.domain_by_id(id)
+    }
+
     /// The domain that `id` names, if the caller may do `verb` to it.
     ///
     /// Errors: [`Error::Srch`]; [`Error::Perm`].
@@ -120,8 +130,7 @@ impl<'a, A: Arch> Call<'a, A> {
     /// A vCPU of the caller.
     ///
     /// Errors: [`Error::NoEnt`].
-    pub fn own_vcpu(&self, id: u64) -> Result<Arc<Vcpu<A>>> {
-        let id = u32::try_from(id).map_err(|_| Error::NoEnt)?;
+    pub fn own_vcpu(&self, id: u32) -> Result<Arc<Vcpu<A>>> {
         self.domain().vcpu(VcpuId(id)).ok_or(Error::NoEnt)
     }
 

@@ -1,4 +1,7 @@
 //! The table, and the one place where results are applied.
+//!
+//! Arguments arrive as whole registers. Where the interface declares a 32-bit integer, the upper half means nothing (a
+//! compiler may leave anything there), so handlers cut it off before they look at the value.
 
 use alloc::sync::Arc;
 use core::marker::PhantomData;

@@ -6,9 +6,9 @@ use xen_abi::grant_table::{
     GrantStatus, GrantTableOp, MapFlags as WireMapFlags, MapGrantRef, QuerySize, SetVersion,
     SetupTable, SwapGrantRef, Transfer, UnmapAndReplace, UnmapGrantRef,
 };
-use xen_core::grant::{CopyEnd, CopyPlace, MapFlags, Status, copy};
+use xen_core::grant::{CopyEnd, CopyPlace, MapFlags, Mapped, Status, copy};
 use xen_core::policy::{self, Verb};
-use xen_core::{Arch, DomainId, Error, Gfn, GrantRef, GuestPhysAddr, HostPhysAddr, Mfn, PAGE_SIZE, Result};
+use xen_core::{Arch, Error, Gfn, GrantRef, GuestPhysAddr, HostPhysAddr, Mfn, PAGE_SIZE, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::call::{Call, DONE, Outcome};
@@ -20,6 +20,7 @@ const INVALID_FRAME: u64 = u64::MAX;
 
 pub(crate) fn grant_table_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
     let [command, array, count, ..] = *args;
+    let (command, count) = (u64::from(command as u32), u64::from(count as u32));
     // The count is signed in the interface, and nobody but a restart sets progress.
     if count > i32::MAX as u64 || command >> PROGRESS_SHIFT != 0 {
         return Err(Error::Inval);
@@ -50,17 +51,16 @@ pub(crate) fn grant_table_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -
             op.status = GrantStatus::GENERAL_ERROR;
             Ok(())
         }),
-        GrantTableOp::CACHE_FLUSH => batch.run(call, cache_flush),
+        GrantTableOp::CACHE_FLUSH => batch.read(call, cache_flush),
         GrantTableOp::SETUP_TABLE if count == 1 => setup_table(call, array),
         GrantTableOp::QUERY_SIZE if count == 1 => query_size(call, array),
         GrantTableOp::GET_STATUS_FRAMES if count == 1 => get_status_frames(call, array),
-        GrantTableOp::SET_VERSION if count == 1 => set_version(call, array),
-        GrantTableOp::GET_VERSION if count == 1 => get_version(call, array),
-        GrantTableOp::SETUP_TABLE
-        | GrantTableOp::QUERY_SIZE
-        | GrantTableOp::GET_STATUS_FRAMES
-        | GrantTableOp::SET_VERSION
-        | GrantTableOp::GET_VERSION => Err(Error::Inval),
+        GrantTableOp::SETUP_TABLE | GrantTableOp::QUERY_SIZE | GrantTableOp::GET_STATUS_FRAMES => {
+            Err(Error::Inval)
+        }
+        // These two never looked at the count.
+        GrantTableOp::SET_VERSION => set_version(call, array),
+        GrantTableOp::GET_VERSION => get_version(call, array),
         _ => Err(Error::NoSys),
     }
 }
@@ -73,10 +73,35 @@ struct Batch {
 }
 
 impl Batch {
+    /// Handles each element and writes it back, with its results.
     fn run<A: Arch, T: FromBytes + IntoBytes + Immutable>(
         &self,
         call: &mut Call<'_, A>,
         mut each: impl FnMut(&mut Call<'_, A>, &mut T) -> Result<()>,
+    ) -> Result<Outcome> {
+        self.each::<A, T>(call, |call, n| {
+            let mut op: T = call.read_at(self.array, n)?;
+            each(call, &mut op)?;
+            call.write_at(self.array, n, &op)
+        })
+    }
+
+    /// Handles each element of an array without results, which may be read-only.
+    fn read<A: Arch, T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        call: &mut Call<'_, A>,
+        mut each: impl FnMut(&mut Call<'_, A>, &T) -> Result<()>,
+    ) -> Result<Outcome> {
+        self.each::<A, T>(call, |call, n| {
+            let op: T = call.read_at(self.array, n)?;
+            each(call, &op)
+        })
+    }
+
+    fn each<A: Arch, T>(
+        &self,
+        call: &mut Call<'_, A>,
+        mut handle: impl FnMut(&mut Call<'_, A>, u64) -> Result<()>,
     ) -> Result<Outcome> {
         for n in 0..self.count {
             if n != 0 && call.hv.should_yield() {
@@ -86,9 +111,7 @@ impl Batch {
                     .ok_or(Error::Fault)?;
                 return Ok(Outcome::Restart([self.command, rest, self.count - n, 0, 0]));
             }
-            let mut op: T = call.read_at(self.array, n)?;
-            each(call, &mut op)?;
-            call.write_at(self.array, n, &op)?;
+            handle(call, n)?;
         }
         DONE
     }
@@ -106,47 +129,53 @@ fn status_of(result: Result<(), Status>) -> GrantStatus {
 }
 
 fn map<A: Arch>(call: &mut Call<'_, A>, op: &mut MapGrantRef) -> Result<()> {
-    let domain = call.domain();
-    let known = WireMapFlags::HOST_MAP
-        | WireMapFlags::READONLY
-        | WireMapFlags::CAN_FAIL
-        | WireMapFlags::DEVICE_MAP;
-    let host = op.flags.contains(WireMapFlags::HOST_MAP);
-    let result = if !host
-        || !(op.flags - known).is_empty() && op.flags.intersects(WireMapFlags::CONTAINS_PTE)
-    {
-        // Without a place in the address space there is nothing to map here: devices see what the domain sees.
-        Err(Status::BadGntref)
-    } else {
-        // By its number only: `DOMID_SELF` is nobody here.
-        match call.hv.domains.get(DomainId(op.dom)) {
-            None => Err(Status::BadDomain),
-            Some(granter) => {
-                let flags = MapFlags {
-                    readonly: op.flags.contains(WireMapFlags::READONLY),
-                };
-                let gfn = Gfn::containing(GuestPhysAddr(op.host_addr));
-                domain
-                    .grants
-                    .map(domain, &granter, GrantRef(op.gref), gfn, flags)
-            }
-        }
-    };
-    op.status = match result {
+    match map_one(call, op) {
         Ok(mapped) => {
             op.handle = mapped.handle;
             op.dev_bus_addr = mapped.bus_address.0;
-            GrantStatus::OKAY
+            op.status = GrantStatus::OKAY;
         }
-        Err(status) => wire(status),
-    };
+        Err(status) => op.status = wire(status),
+    }
     Ok(())
+}
+
+fn map_one<A: Arch>(call: &Call<'_, A>, op: &MapGrantRef) -> Result<Mapped, Status> {
+    if !op
+        .flags
+        .intersects(WireMapFlags::HOST_MAP | WireMapFlags::DEVICE_MAP)
+    {
+        return Err(Status::BadGntref);
+    }
+    // A translated domain has one address space, which its devices and its user programs share.
+    let others =
+        WireMapFlags::DEVICE_MAP | WireMapFlags::APPLICATION_MAP | WireMapFlags::CONTAINS_PTE;
+    if op.flags.intersects(others) {
+        return Err(Status::GeneralError);
+    }
+    let granter = call.domain_by_number(op.dom)?;
+    let flags = MapFlags {
+        readonly: op.flags.contains(WireMapFlags::READONLY),
+    };
+    let domain = call.domain();
+    let gfn = Gfn::containing(GuestPhysAddr(op.host_addr));
+    domain
+        .grants
+        .map(domain, &granter, GrantRef(op.gref), gfn, flags)
 }
 
 fn unmap<A: Arch>(call: &mut Call<'_, A>, op: &mut UnmapGrantRef) -> Result<()> {
     let domain = call.domain();
     let gfn = Gfn::containing(GuestPhysAddr(op.host_addr));
-    op.status = status_of(domain.grants.unmap(domain, op.handle, gfn));
+    op.status = if op.host_addr == 0 {
+        // To be left mapped there: only the handle is looked at. No mapping is at a frame that is out of reach.
+        match domain.grants.unmap(domain, op.handle, Gfn(u64::MAX)) {
+            Err(Status::BadHandle) => GrantStatus::BAD_HANDLE,
+            _ => GrantStatus::OKAY,
+        }
+    } else {
+        status_of(domain.grants.unmap(domain, op.handle, gfn))
+    };
     Ok(())
 }
 
@@ -180,27 +209,28 @@ fn copy_one<A: Arch>(call: &mut Call<'_, A>, op: &mut GrantCopy) -> Result<()> {
     Ok(())
 }
 
-fn cache_flush<A: Arch>(call: &mut Call<'_, A>, op: &mut CacheFlush) -> Result<()> {
-    let known = CacheFlushFlags::CLEAN | CacheFlushFlags::INVAL;
+fn cache_flush<A: Arch>(call: &mut Call<'_, A>, op: &CacheFlush) -> Result<()> {
+    if u64::from(op.offset) >= PAGE_SIZE || u64::from(op.offset) + u64::from(op.length) > PAGE_SIZE
+    {
+        return Err(Error::Inval);
+    }
     if op.op.is_empty() || op.length == 0 {
         return Ok(());
     }
-    // By grant reference: not served by Xen's own callers either.
-    if !(op.op - known).is_empty() {
-        return Err(if op.op.contains(CacheFlushFlags::SOURCE_GREF) {
-            Error::OpNotSupp
-        } else {
-            Error::Inval
-        });
+    if op.op.contains(CacheFlushFlags::SOURCE_GREF) {
+        return Err(Error::OpNotSupp);
     }
-    if u64::from(op.offset) + u64::from(op.length) > PAGE_SIZE {
+    if !(op.op - (CacheFlushFlags::CLEAN | CacheFlushFlags::INVAL)).is_empty() {
         return Err(Error::Inval);
     }
     let mfn = Mfn::containing(HostPhysAddr(op.dev_bus_addr));
+    if !call.hv.frames.is_ram(mfn) {
+        return Err(Error::Inval);
+    }
     let domain = call.domain();
     let frame = call.hv.frames.get(mfn).ok_or(Error::Perm)?;
     if frame.owner() != domain.id() && !domain.grants.maps(mfn) {
-        return Err(Error::Perm);
+        return Err(Error::Inval);
     }
     call.hv.arch.cache_flush(
         frame.page(),
@@ -220,16 +250,22 @@ fn setup_table<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
             } else if target.grants.grow(op.nr_frames).is_err() {
                 GrantStatus::GENERAL_ERROR
             } else {
-                // A translated domain maps the frames itself, by memory_op: here they have no number.
-                for n in 0..op.nr_frames {
-                    call.write_at(op.frame_list.0, n.into(), &INVALID_FRAME)?;
-                }
-                GrantStatus::OKAY
+                no_numbers(call, op.frame_list.0, op.nr_frames)
             }
         }
     };
     call.write(arg, &op)?;
     DONE
+}
+
+/// Fills the list of a table's frames: a translated domain maps them itself, by `memory_op`; here they have no number.
+fn no_numbers<A: Arch>(call: &mut Call<'_, A>, list: u64, count: u32) -> GrantStatus {
+    for n in 0..count {
+        if call.write_at(list, n.into(), &INVALID_FRAME).is_err() {
+            return GrantStatus::BAD_VIRT_ADDR;
+        }
+    }
+    GrantStatus::OKAY
 }
 
 fn query_size<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
@@ -256,12 +292,7 @@ fn get_status_frames<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcom
             GrantStatus::PERMISSION_DENIED
         }
         Ok(target) if op.nr_frames > target.grants.status_frames() => GrantStatus::GENERAL_ERROR,
-        Ok(_) => {
-            for n in 0..op.nr_frames {
-                call.write_at(op.frame_list.0, n.into(), &INVALID_FRAME)?;
-            }
-            GrantStatus::OKAY
-        }
+        Ok(_) => no_numbers(call, op.frame_list.0, op.nr_frames),
     };
     call.write(arg, &op)?;
     DONE

@@ -8,6 +8,7 @@ use crate::dispatch;
 
 pub(crate) fn multicall<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
     let [list, count, ..] = *args;
+    let count = u64::from(count as u32);
     let again = |n: u64| {
         let rest = n
             .checked_mul(size_of::<MulticallEntry>() as u64)

@@ -2,9 +2,9 @@
 
 use arrayvec::ArrayVec;
 use xen_abi::sched::{
-    POLL_MAX_PORTS, Poll, RemoteShutdown, SchedOp, Shutdown, Watchdog,
+    POLL_MAX_PORTS, Poll, RemoteShutdown, SchedOp, Shutdown, ShutdownReason, Watchdog,
 };
-use xen_core::policy::Verb;
+use xen_core::policy::{self, Verb};
 use xen_core::sched::Scheduler as _;
 use xen_core::{Arch, Error, Port, Result, Time};
 
@@ -27,12 +27,12 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
         }
         SchedOp::SHUTDOWN => {
             let Shutdown { reason } = call.read(arg)?;
-            call.domain().shutdown(call.hv, reason);
+            call.domain().shutdown(call.hv, code(reason));
             DONE
         }
         SchedOp::SHUTDOWN_CODE => {
             let Shutdown { reason } = call.read(arg)?;
-            call.domain().set_shutdown_code(reason);
+            call.domain().set_shutdown_code(code(reason));
             DONE
         }
         SchedOp::POLL => poll(call, arg),
@@ -40,11 +40,9 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
             let RemoteShutdown {
                 domain_id, reason, ..
             } = call.read(arg)?;
-            let target = call.target(domain_id, Verb::Shutdown)?;
-            if target.id() == call.domain().id() {
-                return Err(Error::Srch);
-            }
-            target.shutdown(call.hv, reason);
+            let target = call.domain_by_number(domain_id)?;
+            policy::may(call.domain(), Verb::Shutdown, &target)?;
+            target.shutdown(call.hv, code(reason));
             DONE
         }
         SchedOp::WATCHDOG => {
@@ -54,6 +52,11 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
         }
         _ => Err(Error::NoSys),
     }
+}
+
+/// Any code will do, also one without a name, but toolstacks are told 8 bits of it.
+const fn code(reason: ShutdownReason) -> ShutdownReason {
+    ShutdownReason(reason.0 & 0xff)
 }
 
 fn poll<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
@@ -75,11 +78,5 @@ fn poll<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
         Time(poll.timeout)
     };
     call.vcpu.poll(call.hv, &ports, deadline);
-    // What became pending before the vCPU was known to poll wakes nobody else.
-    if call.vcpu.info.upcall_deliverable(call.vcpu)
-        || ports.iter().any(|p| call.domain().evtchn.is_pending(*p))
-    {
-        call.vcpu.end_poll(call.hv);
-    }
     DONE
 }

@@ -8,7 +8,7 @@ use crate::call::{Call, DONE, Outcome};
 pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
     let [op, id, arg, ..] = *args;
     let op = VcpuOp(op as u32);
-    let vcpu = call.own_vcpu(id)?;
+    let vcpu = call.own_vcpu(id as u32)?;
     if !A::VCPU_OPS.contains(&op.0) {
         return Err(Error::Inval);
     }
@@ -43,6 +43,7 @@ pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resul
                     .register_translated(&vcpu, address, |at| call.translate(at))?;
             } else {
                 vcpu.runstate.register_virtual(&vcpu, address);
+                // Another vCPU's address means something in its own page tables only, which are not at hand.
                 if vcpu.id == call.vcpu.id {
                     vcpu.runstate.publish(call.hv, &vcpu, call.context);
                 }
@@ -57,6 +58,10 @@ pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resul
         }
         VcpuOp::REGISTER_VCPU_INFO => {
             let info: RegisterVcpuInfo = call.read(arg)?;
+            // One that may be running looks for its events in the old place.
+            if vcpu.id != call.vcpu.id && vcpu.is_up() {
+                return Err(Error::Inval);
+            }
             vcpu.register_info(call.hv, Gfn(info.mfn), info.offset)?;
             DONE
         }

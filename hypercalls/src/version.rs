@@ -1,7 +1,5 @@
 //! `xen_version`: what this hypervisor calls itself.
 
-use alloc::string::String;
-
 use xen_abi::features::Features;
 use xen_abi::version::{
     CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN,
@@ -14,7 +12,7 @@ use crate::call::{Call, DONE, Outcome};
 
 /// Goes behind the version: whose hypervisor it is.
 const EXTRAVERSION: &str = concat!(".0-oxen-", env!("CARGO_PKG_VERSION"));
-/// What callers without the right see instead of a string.
+/// What callers without the right see instead of the command line; all else is for everybody, as in Xen.
 const DENIED: &str = "<denied>";
 
 pub(crate) fn xen_version<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
@@ -24,32 +22,32 @@ pub(crate) fn xen_version<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> R
             let (major, minor) = call.hv.settings.version;
             Ok(Outcome::Done(version(major, minor).into()))
         }
-        VersionOp::PAGESIZE => {
-            // The caller's word size is not asked for; a null argument is fine.
-            Ok(Outcome::Done(PAGE_SIZE as i64))
-        }
+        // There is nothing to write: a caller that gives a buffer expects something else.
+        VersionOp::PAGESIZE if arg != 0 => Err(Error::Inval),
+        VersionOp::PAGESIZE => Ok(Outcome::Done(PAGE_SIZE as i64)),
         VersionOp::EXTRAVERSION => fixed::<A, EXTRAVERSION_LEN>(call, arg, EXTRAVERSION),
         VersionOp::CAPABILITIES => fixed::<A, CAPABILITIES_INFO_LEN>(call, arg, A::CAPABILITIES),
         VersionOp::CHANGESET => fixed::<A, CHANGESET_INFO_LEN>(call, arg, ""),
         VersionOp::COMMANDLINE => {
-            let line = command_line(call);
+            let line = match call.may(Verb::SensitiveVersion) {
+                Ok(()) => call.hv.settings.command_line.clone(),
+                // Old callers know no error here.
+                Err(_) => DENIED.into(),
+            };
             fixed::<A, COMMANDLINE_LEN>(call, arg, &line)
         }
         VersionOp::COMPILE_INFO => compile_info(call, arg),
         VersionOp::PLATFORM_PARAMETERS => {
+            // Where the hypervisor is in a translated guest's address space: nowhere.
             call.write(arg, &PlatformParameters { virt_start: 0 })?;
             DONE
         }
         VersionOp::GET_FEATURES => {
             let mut info: FeatureInfo = call.read(arg)?;
-            info.submap = if info.submap_idx == 0 {
-                features(call).bits()
-            } else {
-                0
-            };
             if info.submap_idx >= xen_abi::features::NR_SUBMAPS {
                 return Err(Error::Inval);
             }
+            info.submap = features(call).bits();
             call.write(arg, &info)?;
             DONE
         }
@@ -66,17 +64,11 @@ pub(crate) fn xen_version<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> R
         VersionOp::CAPABILITIES2 => variable(call, arg, A::CAPABILITIES),
         VersionOp::CHANGESET2 => variable(call, arg, ""),
         VersionOp::COMMANDLINE2 => {
-            let line = command_line(call);
+            call.may(Verb::SensitiveVersion)?;
+            let line = call.hv.settings.command_line.clone();
             variable(call, arg, &line)
         }
         _ => Err(Error::NoSys),
-    }
-}
-
-fn command_line<A: Arch>(call: &Call<'_, A>) -> String {
-    match call.may(Verb::SensitiveVersion) {
-        Ok(()) => call.hv.settings.command_line.clone(),
-        Err(_) => DENIED.into(),
     }
 }
 
@@ -114,13 +106,11 @@ fn compile_info<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
         }
         field
     }
-    let trusted = call.may(Verb::SensitiveVersion).is_ok();
-    let show = |text: &'static str| if trusted { text } else { DENIED };
     let info = CompileInfo {
-        compiler: field(show("rustc")),
-        compile_by: field(show("oxen")),
-        compile_domain: field(show("")),
-        compile_date: field(show("")),
+        compiler: field("rustc"),
+        compile_by: field("oxen"),
+        compile_domain: field(""),
+        compile_date: field(""),
     };
     call.write(arg, &info)?;
     DONE

@@ -66,14 +66,22 @@ pub(crate) fn hypervisor(paths: &Paths, arch: Arch, options: &BuildOptions) -> R
         process::run(&mut command)?;
     }
     let folder = if options.debug { "debug" } else { "release" };
-    finish(paths, &paths.target.join(arch.triple()).join(folder).join("oxen"), arch, "oxen.elf", "Image")
+    finish(
+        paths,
+        &paths.target.join(arch.triple()).join(folder).join("oxen"),
+        arch,
+        "oxen.elf",
+        "Image",
+    )
 }
 
 /// The kernels of tests/guests, by name.
 pub(crate) fn guest_names(paths: &Paths) -> Result<Vec<String>> {
     let dir = paths.root.join("tests/guests/src/bin");
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+    for entry in
+        std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?
+    {
         let path = entry?.path();
         let is_kernel = path.is_dir() || path.extension().is_some_and(|e| e == "rs");
         if let (true, Some(stem)) = (is_kernel, path.file_stem().and_then(|s| s.to_str())) {
@@ -95,17 +103,35 @@ pub(crate) fn guest(paths: &Paths, name: &str) -> Result<Built> {
         .args(["--target", arch.triple(), "--release"]);
     process::run(&mut command)?;
     let elf = paths.target.join(arch.triple()).join("release").join(name);
-    finish(paths, &elf, arch, &format!("guests/{name}.elf"), &format!("guests/{name}"))
+    finish(
+        paths,
+        &elf,
+        arch,
+        &format!("guests/{name}.elf"),
+        &format!("guests/{name}"),
+    )
 }
 
 /// Fills in the symbol table and writes ELF and image where they are kept.
-fn finish(paths: &Paths, from: &std::path::Path, arch: Arch, elf: &str, image: &str) -> Result<Built> {
+fn finish(
+    paths: &Paths,
+    from: &std::path::Path,
+    arch: Arch,
+    elf: &str,
+    image: &str,
+) -> Result<Built> {
     let mut bytes = paths::read(from)?;
     if let Some((place, table)) = symbol_table(&bytes)? {
-        bytes.get_mut(place).context("the symbol section is outside the file")?.copy_from_slice(&table);
+        bytes
+            .get_mut(place)
+            .context("the symbol section is outside the file")?
+            .copy_from_slice(&table);
     }
     let dir = paths.out.join(arch.name());
-    let built = Built { elf: dir.join(elf), image: dir.join(image) };
+    let built = Built {
+        elf: dir.join(elf),
+        image: dir.join(image),
+    };
     if let Some(parent) = built.elf.parent() {
         paths::make_dir(parent)?;
     }
@@ -119,9 +145,17 @@ fn finish(paths: &Paths, from: &std::path::Path, arch: Arch, elf: &str, image: &
 /// The table of functions and the file range that it fills; `None` without a section for it.
 fn symbol_table(bytes: &[u8]) -> Result<Option<(std::ops::Range<usize>, Vec<u8>)>> {
     let elf = ElfFile64::<Endianness>::parse(bytes).context("not a 64-bit ELF file")?;
-    let Some(section) = elf.section_by_name(SYMBOLS) else { return Ok(None) };
-    let (offset, size) = section.file_range().context("the symbol section has no place in the file")?;
-    let Some(start) = elf.symbols().find(|s| s.name() == Ok(IMAGE_START)).map(|s| s.address()) else {
+    let Some(section) = elf.section_by_name(SYMBOLS) else {
+        return Ok(None);
+    };
+    let (offset, size) = section
+        .file_range()
+        .context("the symbol section has no place in the file")?;
+    let Some(start) = elf
+        .symbols()
+        .find(|s| s.name() == Ok(IMAGE_START))
+        .map(|s| s.address())
+    else {
         bail!("the binary has no {IMAGE_START}");
     };
     let mut functions: Vec<(u32, String)> = elf
@@ -129,7 +163,10 @@ fn symbol_table(bytes: &[u8]) -> Result<Option<(std::ops::Range<usize>, Vec<u8>)
         .filter(|s| s.kind() == SymbolKind::Text)
         .filter_map(|s| {
             let offset = u32::try_from(s.address().checked_sub(start)?).ok()?;
-            let name = s.name().ok().filter(|n| !n.is_empty() && !n.starts_with('$'))?;
+            let name = s
+                .name()
+                .ok()
+                .filter(|n| !n.is_empty() && !n.starts_with('$'))?;
             Some((offset, format!("{:#}", rustc_demangle::demangle(name))))
         })
         .collect();
@@ -145,12 +182,23 @@ fn encode_symbols(functions: &[(u32, String)], size: usize) -> Vec<u8> {
     const HEAD: usize = 8;
     const ENTRY: usize = 8;
     let mut count = functions.len();
-    let needed = |n: usize| HEAD + n * ENTRY + functions.iter().take(n).map(|(_, name)| name.len() + 1).sum::<usize>();
+    let needed = |n: usize| {
+        HEAD + n * ENTRY
+            + functions
+                .iter()
+                .take(n)
+                .map(|(_, name)| name.len() + 1)
+                .sum::<usize>()
+    };
     while count > 0 && needed(count) > size {
         count -= 1;
     }
     if count < functions.len() {
-        warn!("{} of {} symbols do not fit into the image", functions.len() - count, functions.len());
+        warn!(
+            "{} of {} symbols do not fit into the image",
+            functions.len() - count,
+            functions.len()
+        );
     }
     let mut table = Vec::with_capacity(size);
     let mut names = Vec::new();
@@ -176,11 +224,17 @@ fn flatten(bytes: &[u8]) -> Result<Vec<u8>> {
         .iter()
         .filter(|p| p.p_type(endian) == PT_LOAD && p.p_filesz(endian) > 0)
         .collect();
-    let base = loads.iter().map(|p| p.p_paddr(endian)).min().context("the binary has nothing to load")?;
+    let base = loads
+        .iter()
+        .map(|p| p.p_paddr(endian))
+        .min()
+        .context("the binary has nothing to load")?;
     let mut image = Vec::new();
     for load in loads {
         let at = usize::try_from(load.p_paddr(endian) - base)?;
-        let data = load.data(endian, bytes).map_err(|()| anyhow::anyhow!("a segment is outside the file"))?;
+        let data = load
+            .data(endian, bytes)
+            .map_err(|()| anyhow::anyhow!("a segment is outside the file"))?;
         if image.len() < at + data.len() {
             image.resize(at + data.len(), 0);
         }
@@ -199,7 +253,10 @@ mod tests {
         let table = encode_symbols(&functions, 40);
         assert_eq!(table.len(), 40);
         assert_eq!(table[..8], [b'O', b'S', b'Y', b'M', 2, 0, 0, 0]);
-        assert_eq!(table[8..24], [0x10, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(
+            table[8..24],
+            [0x10, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 2, 0, 0, 0]
+        );
         assert_eq!(&table[24..29], b"a\0bc\0");
     }
 

@@ -35,23 +35,60 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
     };
     step("format", cargo(paths, &["fmt", "--all", "--check"]));
     step("layers", layers(paths));
-    step("lints: host", clippy(paths, &["--workspace", "--all-targets"]));
+    step(
+        "lints: host",
+        clippy(paths, &["--workspace", "--all-targets"]),
+    );
     let arm = Arch::Aarch64.triple();
     let x86 = Arch::X86_64.triple();
-    step("lints: arm64", clippy(paths, &["-p", "boot", "-p", "arch-arm", "-p", "guests", "--target", arm]));
+    step(
+        "lints: arm64",
+        clippy(
+            paths,
+            &[
+                "-p", "boot", "-p", "arch-arm", "-p", "guests", "--target", arm,
+            ],
+        ),
+    );
     for features in FEATURES {
         let name = format!("lints: arm64, only [{features}]");
-        let args = ["-p", "boot", "--bin", "oxen", "--target", arm, "--no-default-features", "--features", features];
+        let args = [
+            "-p",
+            "boot",
+            "--bin",
+            "oxen",
+            "--target",
+            arm,
+            "--no-default-features",
+            "--features",
+            features,
+        ];
         step(&name, clippy(paths, &args));
     }
-    step("lints: x86-64", clippy(paths, &["-p", "boot", "-p", "arch-x86", "--target", x86]));
+    step(
+        "lints: x86-64",
+        clippy(paths, &["-p", "boot", "-p", "arch-x86", "--target", x86]),
+    );
     for features in ["", "svm", "vmx"] {
         let name = format!("lints: x86-64, only [{features}]");
-        let args = ["-p", "boot", "--bin", "oxen", "--target", x86, "--no-default-features", "--features", features];
+        let args = [
+            "-p",
+            "boot",
+            "--bin",
+            "oxen",
+            "--target",
+            x86,
+            "--no-default-features",
+            "--features",
+            features,
+        ];
         step(&name, clippy(paths, &args));
     }
     step("documentation: host", doc(paths, &["--workspace"]));
-    step("documentation: arm64", doc(paths, &["-p", "boot", "-p", "arch-arm", "--target", arm]));
+    step(
+        "documentation: arm64",
+        doc(paths, &["-p", "boot", "-p", "arch-arm", "--target", arm]),
+    );
     let failed = failures.len();
     if failed > 0 {
         println!("{failed} checks failed: {}", failures.join("; "));
@@ -71,11 +108,18 @@ fn cargo(paths: &Paths, args: &[&str]) -> Result<()> {
 }
 
 fn clippy(paths: &Paths, args: &[&str]) -> Result<()> {
-    cargo(paths, &[&["clippy", "--quiet"], args, &["--", "-D", "warnings"]].concat())
+    cargo(
+        paths,
+        &[&["clippy", "--quiet"], args, &["--", "-D", "warnings"]].concat(),
+    )
 }
 
 fn doc(paths: &Paths, args: &[&str]) -> Result<()> {
-    let args = [&["doc", "--quiet", "--no-deps", "--document-private-items"], args].concat();
+    let args = [
+        &["doc", "--quiet", "--no-deps", "--document-private-items"],
+        args,
+    ]
+    .concat();
     let _step = ui::Step::start(format!("cargo {}", args.join(" ")));
     let mut command = command_line(paths, &args);
     command.env("RUSTDOCFLAGS", "-D warnings");
@@ -89,27 +133,61 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("hypercalls", &["xen-abi", "xen-core"]),
     ("arch-arm", &["xen-abi", "xen-core"]),
     ("arch-x86", &["xen-abi", "xen-core"]),
-    ("boot", &["xen-abi", "xen-core", "hypercalls", "arch-arm", "arch-x86"]),
+    (
+        "boot",
+        &["xen-abi", "xen-core", "hypercalls", "arch-arm", "arch-x86"],
+    ),
     ("guest-rt", &["xen-abi"]),
     ("guests", &["xen-abi", "guest-rt"]),
     ("qemu-runner", &[]),
 ];
 /// Where unsafe code may be: hardware, and the core's frame memory.
-const UNSAFE: [&str; 7] =
-    ["arch-arm/", "arch-x86/", "boot/src/aarch64/", "boot/src/x86_64/", "xen-core/src/mem/", "tests/guest-rt/", "tests/guests/"];
+const UNSAFE: [&str; 7] = [
+    "arch-arm/",
+    "arch-x86/",
+    "boot/src/aarch64/",
+    "boot/src/x86_64/",
+    "xen-core/src/mem/",
+    "tests/guest-rt/",
+    "tests/guests/",
+];
 /// Where code may ask for which architecture it is compiled.
-const ARCH: [&str; 5] = ["arch-arm/", "arch-x86/", "boot/", "tests/guest-rt/", "tests/guests/"];
+const ARCH: [&str; 5] = [
+    "arch-arm/",
+    "arch-x86/",
+    "boot/",
+    "tests/guest-rt/",
+    "tests/guests/",
+];
 /// No file is longer.
 const LONGEST: usize = 600;
 
 /// Holds the layers: dependencies, unsafe code and conditional compilation only where they belong, short files.
 pub(crate) fn layers(paths: &Paths) -> Result<()> {
     let mut wrong = Vec::new();
-    let mut metadata = command_line(paths, &["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+    let mut metadata = command_line(
+        paths,
+        &[
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ],
+    );
     let text = process::output(&mut metadata)?;
-    let json: serde_json::Value = serde_json::from_str(&text).context("cargo's metadata cannot be read")?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).context("cargo's metadata cannot be read")?;
     wrong.extend(wrong_arrows(&json));
-    for dir in ["arch-arm", "arch-x86", "boot", "hypercalls", "qemu-runner", "tests", "xen-core"] {
+    for dir in [
+        "arch-arm",
+        "arch-x86",
+        "boot",
+        "hypercalls",
+        "qemu-runner",
+        "tests",
+        "xen-core",
+    ] {
         for file in crate::debian::files(&paths.root.join(dir))? {
             if file.extension().is_some_and(|e| e == "rs") {
                 let name = file.strip_prefix(&paths.root)?.display().to_string();
@@ -118,7 +196,11 @@ pub(crate) fn layers(paths: &Paths) -> Result<()> {
             }
         }
     }
-    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n")) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", wrong.join("\n"))
+    }
 }
 
 fn wrong_arrows(metadata: &serde_json::Value) -> Vec<String> {
@@ -127,7 +209,9 @@ fn wrong_arrows(metadata: &serde_json::Value) -> Vec<String> {
     let names: Vec<&str> = packages.iter().filter_map(|p| p["name"].as_str()).collect();
     for package in &packages {
         let name = package["name"].as_str().unwrap_or_default();
-        let Some((_, allowed)) = ARROWS.iter().find(|(n, _)| *n == name) else { continue };
+        let Some((_, allowed)) = ARROWS.iter().find(|(n, _)| *n == name) else {
+            continue;
+        };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let on = dependency["name"].as_str().unwrap_or_default();
             if names.contains(&on) && on != name && !allowed.contains(&on) {
@@ -144,7 +228,12 @@ fn wrong_in_file(name: &str, text: &str) -> Vec<String> {
     // This file names what it looks for.
     let itself = Path::new(name).ends_with("qemu-runner/src/check.rs");
     let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
-    if !within(&UNSAFE) && !itself && code.clone().any(|l| l.contains("unsafe ") || l.contains("unsafe_code, reason")) {
+    if !within(&UNSAFE)
+        && !itself
+        && code
+            .clone()
+            .any(|l| l.contains("unsafe ") || l.contains("unsafe_code, reason"))
+    {
         wrong.push(format!("{name} has unsafe code"));
     }
     if !within(&ARCH) && !itself && code.clone().any(|l| l.contains("target_arch")) {
@@ -168,15 +257,30 @@ mod tests {
             {"name": "hypercalls", "dependencies": []},
             {"name": "xen-abi", "dependencies": []},
         ]});
-        assert_eq!(wrong_arrows(&metadata), ["xen-core must not depend on hypercalls"]);
+        assert_eq!(
+            wrong_arrows(&metadata),
+            ["xen-core must not depend on hypercalls"]
+        );
     }
 
     #[test]
     fn what_is_out_of_place_is_found() {
-        assert_eq!(wrong_in_file("hypercalls/src/a.rs", "unsafe fn f() {}\n").len(), 1);
-        assert_eq!(wrong_in_file("xen-core/src/mem/a.rs", "unsafe { f() }\n").len(), 0);
-        assert_eq!(wrong_in_file("xen-core/src/a.rs", "#[cfg(target_arch = \"x\")]\n").len(), 1);
-        assert_eq!(wrong_in_file("xen-core/src/a.rs", "// unsafe and target_arch\n").len(), 0);
+        assert_eq!(
+            wrong_in_file("hypercalls/src/a.rs", "unsafe fn f() {}\n").len(),
+            1
+        );
+        assert_eq!(
+            wrong_in_file("xen-core/src/mem/a.rs", "unsafe { f() }\n").len(),
+            0
+        );
+        assert_eq!(
+            wrong_in_file("xen-core/src/a.rs", "#[cfg(target_arch = \"x\")]\n").len(),
+            1
+        );
+        assert_eq!(
+            wrong_in_file("xen-core/src/a.rs", "// unsafe and target_arch\n").len(),
+            0
+        );
         assert_eq!(wrong_in_file("boot/src/a.rs", &"\n".repeat(601)).len(), 1);
     }
 }

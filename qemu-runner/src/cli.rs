@@ -6,7 +6,12 @@ use std::path::PathBuf;
 
 /// Builds, boots, tests and measures Oxen.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xen", bin_name = "cargo xen", version, max_term_width = 110)]
+#[command(
+    name = "cargo xen",
+    bin_name = "cargo xen",
+    version,
+    max_term_width = 110
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -218,14 +223,22 @@ impl std::str::FromStr for Dom0 {
             return Ok(Self::Guest("builtin".to_owned()));
         }
         if let Some(name) = text.strip_prefix("guest:") {
-            return if name.is_empty() { Err("guest: needs a name".to_owned()) } else { Ok(Self::Guest(name.to_owned())) };
+            return if name.is_empty() {
+                Err("guest: needs a name".to_owned())
+            } else {
+                Ok(Self::Guest(name.to_owned()))
+            };
         }
         if text.starts_with("debian") {
             return crate::debian::Suite::from_dom0_name(text)
                 .map(Self::Debian)
                 .ok_or_else(|| format!("`{text}` is not one of debian-11, debian-12, debian-13"));
         }
-        if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(Self::Kernel(PathBuf::from(text))) }
+        if text.is_empty() {
+            Err("an empty path".to_owned())
+        } else {
+            Ok(Self::Kernel(PathBuf::from(text)))
+        }
     }
 }
 
@@ -256,7 +269,10 @@ mod tests {
     fn defaults() {
         let args = run_args(&[]);
         assert_eq!(args.boot.dom0, Dom0::Debian(Suite::Bookworm));
-        assert_eq!((args.boot.smp, args.boot.gic, args.boot.memory), (2, 3, 2 * units::GIB));
+        assert_eq!(
+            (args.boot.smp, args.boot.gic, args.boot.memory),
+            (2, 3, 2 * units::GIB)
+        );
         assert_eq!(args.boot.hypervisor, Hypervisor::Oxen);
         assert!(!args.boot.build.debug);
     }
@@ -275,7 +291,18 @@ mod tests {
 
     #[test]
     fn options_take_values_that_look_like_options() {
-        let args = run_args(&["--exec", "-x", "--cmdline", "--odd", "--features", "a,b", "--memory", "1G", "--gic", "2"]);
+        let args = run_args(&[
+            "--exec",
+            "-x",
+            "--cmdline",
+            "--odd",
+            "--features",
+            "a,b",
+            "--memory",
+            "1G",
+            "--gic",
+            "2",
+        ]);
         assert_eq!(args.exec.as_deref(), Some("-x"));
         assert_eq!(args.boot.cmdline, "--odd");
         assert_eq!(args.boot.build.features, ["a", "b"]);
@@ -284,8 +311,17 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        for bad in [["--gic", "4"], ["--smp", "0"], ["--memory", "lots"], ["--arch", "mips"], ["--dom0", "debian-1"]] {
-            assert!(Cli::try_parse_from(["cargo xen", "run"].iter().chain(&bad)).is_err(), "{bad:?}");
+        for bad in [
+            ["--gic", "4"],
+            ["--smp", "0"],
+            ["--memory", "lots"],
+            ["--arch", "mips"],
+            ["--dom0", "debian-1"],
+        ] {
+            assert!(
+                Cli::try_parse_from(["cargo xen", "run"].iter().chain(&bad)).is_err(),
+                "{bad:?}"
+            );
         }
         assert!(Cli::try_parse_from(["cargo xen", "run", "--debug", "--release"]).is_err());
     }

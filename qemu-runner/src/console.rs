@@ -30,7 +30,11 @@ impl Transcript {
     /// The last lines, for a report.
     pub(crate) fn tail(&self, count: usize) -> String {
         let from = self.lines.len().saturating_sub(count);
-        self.lines.iter().skip(from).map(|l| format!("    {l}\n")).collect()
+        self.lines
+            .iter()
+            .skip(from)
+            .map(|l| format!("    {l}\n"))
+            .collect()
     }
 }
 
@@ -51,7 +55,10 @@ pub(crate) fn watch(
     mut each: impl FnMut(&str) -> Next,
 ) -> Result<Transcript> {
     let mut command = machine.command(&[&["-serial", "stdio"], extra].concat());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = Child::spawn(&mut command)?;
     let (sender, lines) = channel();
     let mut threads = Vec::new();
@@ -62,9 +69,13 @@ pub(crate) fn watch(
     if let Some(stderr) = child.take_stderr() {
         threads.push(std::thread::spawn(move || pump(stderr, &sender)));
     }
-    let mut file = std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    let mut file =
+        std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let deadline = Instant::now() + bound;
-    let mut transcript = Transcript { lines: Vec::new(), ending: Ending::TimedOut };
+    let mut transcript = Transcript {
+        lines: Vec::new(),
+        ending: Ending::TimedOut,
+    };
     transcript.ending = read(&lines, deadline, &mut |line| {
         let _ = writeln!(file, "{line}");
         transcript.lines.push(line.to_owned());
@@ -138,7 +149,10 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(60);
         let mut stop = |line: &str| if line == "a" { Next::Stop } else { Next::More };
         assert_eq!(read(&lines, soon, &mut stop), Ending::Enough);
-        assert_eq!(read(&lines, Instant::now(), &mut |_| Next::More), Ending::TimedOut);
+        assert_eq!(
+            read(&lines, Instant::now(), &mut |_| Next::More),
+            Ending::TimedOut
+        );
         drop(sender);
         assert_eq!(read(&lines, soon, &mut |_| Next::More), Ending::PoweredOff);
     }

@@ -18,7 +18,11 @@ pub(crate) fn debug(paths: &Paths, args: &DebugArgs) -> Result<u8> {
     let serial = format!("file:{}", log.display());
     let port = format!("tcp:127.0.0.1:{PORT}");
     // With gdb on the terminal the console goes to a file.
-    let serial = if gdb.is_some() { serial.as_str() } else { "mon:stdio" };
+    let serial = if gdb.is_some() {
+        serial.as_str()
+    } else {
+        "mon:stdio"
+    };
     let mut command = machine.command(&["-S", "-gdb", &port, "-serial", serial]);
     if gdb.is_some() {
         command.stdin(Stdio::null());

@@ -13,7 +13,13 @@ pub(crate) const START: &str = "--- cargo xen: output starts ---";
 pub(crate) const END: &str = "--- cargo xen: output ends, status ";
 
 /// Drivers that dom0's toolstack and tests use, in the order in which they can be loaded.
-const MODULES: [&str; 5] = ["xen-privcmd", "xenfs", "xen-evtchn", "xen-gntdev", "xen-gntalloc"];
+const MODULES: [&str; 5] = [
+    "xen-privcmd",
+    "xenfs",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+];
 
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run /tmp /root /sbin /usr/bin /usr/sbin
@@ -40,7 +46,12 @@ while true; do setsid cttyhack sh -l; done
 "#;
 
 /// Makes the archive. With `exec`, that command runs and the machine powers off.
-pub(crate) fn make(busybox: &Path, kernel: Option<&Kernel>, exec: Option<&str>, to: &Path) -> Result<()> {
+pub(crate) fn make(
+    busybox: &Path,
+    kernel: Option<&Kernel>,
+    exec: Option<&str>,
+    to: &Path,
+) -> Result<()> {
     let mut archive = Archive::default();
     for dir in ["bin", "dev", "lib", "lib/drivers"] {
         archive.add(dir, 0o040_755, &[])?;
@@ -50,13 +61,18 @@ pub(crate) fn make(busybox: &Path, kernel: Option<&Kernel>, exec: Option<&str>, 
     archive.add("init", 0o100_755, init.as_bytes())?;
     if let Some(kernel) = kernel {
         for (n, (name, file)) in drivers(&kernel.modules)?.into_iter().enumerate() {
-            archive.add(&format!("lib/drivers/{n}-{name}.ko"), 0o100_644, &driver(&file)?)?;
+            archive.add(
+                &format!("lib/drivers/{n}-{name}.ko"),
+                0o100_644,
+                &driver(&file)?,
+            )?;
         }
     }
     if let Some(command) = exec {
         archive.add("exec.sh", 0o100_755, format!("{command}\n").as_bytes())?;
     }
-    let file = std::fs::File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
+    let file =
+        std::fs::File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
     let mut gzip = GzEncoder::new(file, Compression::fast());
     gzip.write_all(&archive.finish()?)?;
     gzip.finish()?;
@@ -72,7 +88,10 @@ fn drivers(modules: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
             name == format!("{module}.ko") || name == format!("{module}.ko.xz")
         })
     };
-    Ok(MODULES.iter().filter_map(|m| Some((*m, named(m)?.clone()))).collect())
+    Ok(MODULES
+        .iter()
+        .filter_map(|m| Some((*m, named(m)?.clone())))
+        .collect())
 }
 
 /// A module's content; newer kernels ship them compressed.
@@ -101,7 +120,9 @@ impl Archive {
         let size = u32::try_from(data.len()).context("a file is too large for the archive")?;
         let links = if mode & 0o040_000 != 0 { 2 } else { 1 };
         let name_size = name.len() as u32 + 1;
-        let fields = [self.inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0];
+        let fields = [
+            self.inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0,
+        ];
         self.bytes.extend(b"070701");
         for field in fields {
             write!(self.bytes, "{field:08x}")?;

@@ -39,9 +39,16 @@ struct Module {
 
 impl Machine {
     /// Builds and collects everything that `boot` asks for. With `exec`, dom0 runs that command and powers off.
-    pub(crate) fn prepare(paths: &Paths, boot: &BootArgs, exec: Option<&str>, scratch: &Path) -> Result<Self> {
+    pub(crate) fn prepare(
+        paths: &Paths,
+        boot: &BootArgs,
+        exec: Option<&str>,
+        scratch: &Path,
+    ) -> Result<Self> {
         if boot.arch == Arch::X86_64 {
-            bail!("booting on x86_64 is not supported yet; `cargo xen build --arch x86_64` builds the skeleton");
+            bail!(
+                "booting on x86_64 is not supported yet; `cargo xen build --arch x86_64` builds the skeleton"
+            );
         }
         let qemu = crate::setup::qemu()?;
         let (hypervisor, elf) = match boot.hypervisor {
@@ -57,11 +64,17 @@ impl Machine {
         let plain = scratch.join("board.dtb");
         dumped[1].push_str(&format!(",dumpdtb={}", plain.display()));
         process::output(Command::new(&qemu).args(&dumped).stderr(Stdio::null()))?;
-        let tree = damaged(boot.damage, with_modules(&paths::read(&plain)?, boot, &modules)?);
+        let tree = damaged(
+            boot.damage,
+            with_modules(&paths::read(&plain)?, boot, &modules)?,
+        );
         let blob = scratch.join("boot.dtb");
         paths::write(&blob, &tree)?;
         let image = hypervisor.display();
-        if matches!(boot.damage, Some(Damage::TruncatedTree | Damage::CorruptTree)) {
+        if matches!(
+            boot.damage,
+            Some(Damage::TruncatedTree | Damage::CorruptTree)
+        ) {
             // QEMU refuses such a tree: a few instructions stand in for the boot loader that does not look.
             let stub = scratch.join("stub");
             paths::write(&stub, jump(TREE, IMAGE))?;
@@ -70,7 +83,12 @@ impl Machine {
             args.extend(loader(&blob, TREE));
             args.extend(["-device".into(), format!("loader,addr={STUB:#x},cpu-num=0")]);
         } else {
-            args.extend(["-kernel".into(), image.to_string(), "-dtb".into(), blob.display().to_string()]);
+            args.extend([
+                "-kernel".into(),
+                image.to_string(),
+                "-dtb".into(),
+                blob.display().to_string(),
+            ]);
         }
         for module in &modules {
             args.extend(loader(&module.file, module.at));
@@ -87,16 +105,26 @@ impl Machine {
 }
 
 fn loader(file: &Path, at: u64) -> [String; 2] {
-    ["-device".into(), format!("loader,file={},addr={at:#x},force-raw=on", file.display())]
+    [
+        "-device".into(),
+        format!("loader,file={},addr={at:#x},force-raw=on", file.display()),
+    ]
 }
 
 /// The options that decide what board it is; the second word is the machine's.
 fn board(boot: &BootArgs) -> Vec<String> {
-    let virtualization = if boot.damage == Some(Damage::NoVirtualization) { "off" } else { "on" };
+    let virtualization = if boot.damage == Some(Damage::NoVirtualization) {
+        "off"
+    } else {
+        "on"
+    };
     let smp = if boot.icount { 1 } else { boot.smp };
     let mut args = vec![
         "-M".to_owned(),
-        format!("virt,virtualization={virtualization},gic-version={}", boot.gic),
+        format!(
+            "virt,virtualization={virtualization},gic-version={}",
+            boot.gic
+        ),
         "-cpu".into(),
         boot.cpu.clone(),
         "-smp".into(),
@@ -116,7 +144,12 @@ fn board(boot: &BootArgs) -> Vec<String> {
     args
 }
 
-fn modules(paths: &Paths, boot: &BootArgs, exec: Option<&str>, scratch: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
+fn modules(
+    paths: &Paths,
+    boot: &BootArgs,
+    exec: Option<&str>,
+    scratch: &Path,
+) -> Result<Vec<(PathBuf, &'static str)>> {
     const KERNEL: &str = "xen,linux-zimage";
     const RAMDISK: &str = "xen,linux-initrd";
     if boot.damage == Some(Damage::NoKernel) {
@@ -139,7 +172,12 @@ fn modules(paths: &Paths, boot: &BootArgs, exec: Option<&str>, scratch: &Path) -
         (None, Dom0::Guest(_)) => {}
         (None, _) => {
             let initrd = scratch.join("initrd.gz");
-            initramfs::make(&debian::busybox(paths)?, debian_kernel.as_ref(), exec, &initrd)?;
+            initramfs::make(
+                &debian::busybox(paths)?,
+                debian_kernel.as_ref(),
+                exec,
+                &initrd,
+            )?;
             modules.push((initrd, RAMDISK));
         }
     }
@@ -150,14 +188,25 @@ fn modules(paths: &Paths, boot: &BootArgs, exec: Option<&str>, scratch: &Path) -
 fn place(modules: Vec<(PathBuf, &'static str)>) -> Result<Vec<Module>> {
     let mut sized = Vec::new();
     for (file, kind) in modules {
-        let size = std::fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?.len();
+        let size = std::fs::metadata(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?
+            .len();
         sized.push((file, kind, size));
     }
     let total: u64 = sized.iter().map(|(.., size)| align_up(*size, BLOCK)).sum();
-    let mut at = if MODULES_LOW + total <= TREE { MODULES_LOW } else { MODULES_HIGH };
+    let mut at = if MODULES_LOW + total <= TREE {
+        MODULES_LOW
+    } else {
+        MODULES_HIGH
+    };
     let mut placed = Vec::new();
     for (file, kind, size) in sized {
-        placed.push(Module { file, at, size, kind });
+        placed.push(Module {
+            file,
+            at,
+            size,
+            kind,
+        });
         at = align_up(at + size, BLOCK);
     }
     Ok(placed)
@@ -165,7 +214,11 @@ fn place(modules: Vec<(PathBuf, &'static str)>) -> Result<Vec<Module>> {
 
 /// The hypervisor's command line.
 fn hypervisor_line(boot: &BootArgs) -> String {
-    let line = format!("console=dtuart dom0_mem={} bootscrub=0 {}", format_size(boot.dom0_mem), boot.cmdline);
+    let line = format!(
+        "console=dtuart dom0_mem={} bootscrub=0 {}",
+        format_size(boot.dom0_mem),
+        boot.cmdline
+    );
     line.trim_end().to_owned()
 }
 
@@ -175,7 +228,9 @@ fn dom0_line(boot: &BootArgs) -> String {
         Dom0::Guest(_) => "",
         _ => "console=hvc0 earlycon=xenboot quiet panic=1 ",
     };
-    format!("{console}{}", boot.dom0_cmdline).trim_end().to_owned()
+    format!("{console}{}", boot.dom0_cmdline)
+        .trim_end()
+        .to_owned()
 }
 
 /// Adds `/chosen` as Xen's multiboot binding has it.
@@ -188,8 +243,14 @@ fn with_modules(board: &[u8], boot: &BootArgs, modules: &[Module]) -> Result<Vec
     let chosen = tree.root.child_mut("chosen").context("no /chosen")?;
     chosen.add_property(DeviceTreeProperty::new_unchecked("#address-cells", 2u32));
     chosen.add_property(DeviceTreeProperty::new_unchecked("#size-cells", 2u32));
-    chosen.add_property(DeviceTreeProperty::new_unchecked("xen,xen-bootargs", hypervisor_line(boot).as_str()));
-    chosen.add_property(DeviceTreeProperty::new_unchecked("xen,dom0-bootargs", dom0_line(boot).as_str()));
+    chosen.add_property(DeviceTreeProperty::new_unchecked(
+        "xen,xen-bootargs",
+        hypervisor_line(boot).as_str(),
+    ));
+    chosen.add_property(DeviceTreeProperty::new_unchecked(
+        "xen,dom0-bootargs",
+        dom0_line(boot).as_str(),
+    ));
     for module in modules {
         let mut node = DeviceTreeNode::new_unchecked(format!("module@{:x}", module.at));
         let compatible: &[&str] = &[module.kind, "xen,multiboot-module"];
@@ -229,7 +290,9 @@ fn jump(tree: u64, image: u64) -> Vec<u8> {
 
 /// Whether gdb that knows arm64 is there.
 pub(crate) fn gdb() -> Option<PathBuf> {
-    ["gdb-multiarch", "aarch64-linux-gnu-gdb"].iter().find_map(|name| find_program(name))
+    ["gdb-multiarch", "aarch64-linux-gnu-gdb"]
+        .iter()
+        .find_map(|name| find_program(name))
 }
 
 #[cfg(test)]
@@ -247,11 +310,29 @@ mod tests {
     #[test]
     fn the_tree_says_what_the_binding_asks_for() {
         let mut plain = DeviceTree::new();
-        plain.root.add_property(DeviceTreeProperty::new_unchecked("#address-cells", 2u32));
-        let module = Module { file: "k".into(), at: 0x4200_0000, size: 0x1234, kind: "xen,linux-zimage" };
-        let bytes = with_modules(&plain.to_dtb(), &boot(&["--cmdline", "loglvl=all"]), &[module]).unwrap();
+        plain
+            .root
+            .add_property(DeviceTreeProperty::new_unchecked("#address-cells", 2u32));
+        let module = Module {
+            file: "k".into(),
+            at: 0x4200_0000,
+            size: 0x1234,
+            kind: "xen,linux-zimage",
+        };
+        let bytes = with_modules(
+            &plain.to_dtb(),
+            &boot(&["--cmdline", "loglvl=all"]),
+            &[module],
+        )
+        .unwrap();
         let text = String::from_utf8_lossy(&bytes);
-        for part in ["module@42000000", "xen,linux-zimage\0xen,multiboot-module", "dom0_mem=512M", "loglvl=all", "console=hvc0"] {
+        for part in [
+            "module@42000000",
+            "xen,linux-zimage\0xen,multiboot-module",
+            "dom0_mem=512M",
+            "loglvl=all",
+            "console=hvc0",
+        ] {
             assert!(text.contains(part), "{part}");
         }
         assert!(Fdt::new(&bytes).is_ok());

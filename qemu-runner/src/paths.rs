@@ -19,8 +19,12 @@ pub(crate) struct Paths {
 impl Paths {
     pub(crate) fn find() -> Result<Self> {
         // Cargo names the manifest's folder at run time too, which holds when the tree has moved since the build.
-        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest.parent().context("the runner's folder has no parent")?.to_path_buf();
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest
+            .parent()
+            .context("the runner's folder has no parent")?
+            .to_path_buf();
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => std::path::absolute(PathBuf::from(dir))?,
             None => root.join("target"),
@@ -29,12 +33,20 @@ impl Paths {
             Some(dir) => std::path::absolute(PathBuf::from(dir))?,
             None => root.join("target/oxen/cache"),
         };
-        Ok(Self { out: target.join("oxen"), root, target, cache })
+        Ok(Self {
+            out: target.join("oxen"),
+            root,
+            target,
+            cache,
+        })
     }
 
     /// A fresh scratch folder for one boot; `name` says whose.
     pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.out.join("boots").join(format!("{name}-{}", std::process::id()));
+        let dir = self
+            .out
+            .join("boots")
+            .join(format!("{name}-{}", std::process::id()));
         make_dir(&dir)?;
         Ok(dir)
     }

@@ -28,11 +28,16 @@ pub(crate) fn interrupted() -> bool {
 
 /// Ends all registered children when the runner is told to stop; whoever waits for them then sees them gone.
 pub(crate) fn end_children_on_signals() -> Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .context("cannot listen for signals")?;
     std::thread::spawn(move || {
         for _ in signals.forever() {
             let again = INTERRUPTED.swap(true, Ordering::Relaxed);
-            let how = if again { Signal::SIGKILL } else { Signal::SIGTERM };
+            let how = if again {
+                Signal::SIGKILL
+            } else {
+                Signal::SIGTERM
+            };
             for pid in CHILDREN.lock().unwrap_or_else(|e| e.into_inner()).iter() {
                 let _ = kill(Pid::from_raw(*pid), how);
             }
@@ -58,10 +63,16 @@ impl Child {
             bail!("interrupted");
         }
         let mut children = CHILDREN.lock().unwrap_or_else(|e| e.into_inner());
-        let inner = command.spawn().with_context(|| format!("cannot start {}", show(command)))?;
+        let inner = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", show(command)))?;
         let pid = i32::try_from(inner.id()).context("process id out of range")?;
         children.push(pid);
-        Ok(Self { inner, pid, status: None })
+        Ok(Self {
+            inner,
+            pid,
+            status: None,
+        })
     }
 
     pub(crate) fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
@@ -110,7 +121,10 @@ impl Child {
     }
 
     fn forget(&self) {
-        CHILDREN.lock().unwrap_or_else(|e| e.into_inner()).retain(|pid| *pid != self.pid);
+        CHILDREN
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .retain(|pid| *pid != self.pid);
     }
 }
 
@@ -143,7 +157,8 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    std::fs::metadata(file)
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Runs a command to its end; its output is the user's to see.
@@ -161,13 +176,21 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and returns what it printed on stdout; what it printed on stderr is part of the error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", show(command)))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", show(command)))?;
     if interrupted() {
         bail!("interrupted");
     }
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("{} failed ({}): {}", show(command), output.status, stderr.trim());
+        bail!(
+            "{} failed ({}): {}",
+            show(command),
+            output.status,
+            stderr.trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -185,7 +208,11 @@ pub(crate) fn show(command: &Command) -> String {
 /// One shell word.
 pub(crate) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

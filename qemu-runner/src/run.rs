@@ -29,7 +29,12 @@ pub(crate) fn run(paths: &Paths, args: &RunArgs) -> Result<u8> {
                 bail!("--exec needs the runner's own initramfs");
             }
             let bound = Duration::from_secs(args.timeout.unwrap_or(EXEC_BOUND));
-            let done = exec(&machine, bound, &paths.logs()?.join("run.log"), args.verbose)?;
+            let done = exec(
+                &machine,
+                bound,
+                &paths.logs()?.join("run.log"),
+                args.verbose,
+            )?;
             print!("{}", done.output);
             done.status
         }
@@ -41,11 +46,16 @@ pub(crate) fn run(paths: &Paths, args: &RunArgs) -> Result<u8> {
 
 /// The terminal is the machine's serial line.
 fn interactive(machine: &Machine, timeout: Option<u64>) -> Result<u8> {
-    say!("Ctrl-] x ends QEMU; Ctrl-a three times switches between dom0 and the hypervisor's debug keys");
+    say!(
+        "Ctrl-] x ends QEMU; Ctrl-a three times switches between dom0 and the hypervisor's debug keys"
+    );
     let mut child = Child::spawn(&mut machine.command(&["-serial", "mon:stdio", "-echr", ESCAPE]))?;
     let deadline = timeout.map(|s| Instant::now() + Duration::from_secs(s));
     match child.wait_until(deadline)? {
-        Some(status) => Ok(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
+        Some(status) => Ok(status
+            .code()
+            .and_then(|c| u8::try_from(c).ok())
+            .unwrap_or(1)),
         None => {
             child.end();
             say!("the machine was ended after {} s", timeout.unwrap_or(0));
@@ -72,7 +82,10 @@ pub(crate) fn exec(machine: &Machine, bound: Duration, log: &Path, verbose: bool
         Next::More
     })?;
     match (reader.status, transcript.ending) {
-        (Some(status), Ending::PoweredOff) => Ok(Done { output: reader.output, status }),
+        (Some(status), Ending::PoweredOff) => Ok(Done {
+            output: reader.output,
+            status,
+        }),
         (status, ending) => {
             eprint!("{}", transcript.tail(TAIL));
             let what = match (status, ending) {
@@ -81,7 +94,14 @@ pub(crate) fn exec(machine: &Machine, bound: Duration, log: &Path, verbose: bool
                 (None, _) => "the machine ended before the command did",
             };
             say!("{what}; the whole console is in {}", log.display());
-            Ok(Done { output: reader.output, status: if ending == Ending::TimedOut { TIMED_OUT } else { 1 } })
+            Ok(Done {
+                output: reader.output,
+                status: if ending == Ending::TimedOut {
+                    TIMED_OUT
+                } else {
+                    1
+                },
+            })
         }
     }
 }
@@ -120,7 +140,15 @@ mod tests {
     #[test]
     fn output_is_what_stands_between_the_markers() {
         let mut reader = Reader::default();
-        for line in ["boot", START, "one", "(XEN) noise", "two", &format!("three{END}7"), "after"] {
+        for line in [
+            "boot",
+            START,
+            "one",
+            "(XEN) noise",
+            "two",
+            &format!("three{END}7"),
+            "after",
+        ] {
             reader.line(line);
         }
         assert_eq!(reader.output, "one\ntwo\nthree\n");

@@ -6,7 +6,10 @@ pub(crate) enum Expect {
     /// The command in dom0 ends with status 0 and its output has all of these.
     Output(&'static [&'static str]),
     /// The console has all of these, in this order, and QEMU ends by itself if `ends`.
-    Console { lines: &'static [&'static str], ends: bool },
+    Console {
+        lines: &'static [&'static str],
+        ends: bool,
+    },
     /// The guest's last word is `TEST name: N passed, 0 failed`.
     Verdict,
 }
@@ -24,31 +27,91 @@ pub(crate) struct Scenario {
     pub bound: u64,
 }
 
-fn scenario(name: &str, words: &str, exec: Option<&'static str>, expect: Expect, bound: u64) -> Scenario {
+fn scenario(
+    name: &str,
+    words: &str,
+    exec: Option<&'static str>,
+    expect: Expect,
+    bound: u64,
+) -> Scenario {
     let words = words.split_whitespace().map(str::to_owned).collect();
-    Scenario { name: name.to_owned(), words, exec, expect, bound }
+    Scenario {
+        name: name.to_owned(),
+        words,
+        exec,
+        expect,
+        bound,
+    }
 }
 
 /// What an administrator looks at first, and what it must show on a machine with `nproc` vCPUs.
 const LOOK: &str = "cat /sys/hypervisor/type /proc/xen/capabilities; nproc; dmesg | grep -i xen";
-const XEN_LINES: [&str; 4] = ["xen", "control_d", "Using FIFO-based ABI", "Grant tables using version 1"];
+const XEN_LINES: [&str; 4] = [
+    "xen",
+    "control_d",
+    "Using FIFO-based ABI",
+    "Grant tables using version 1",
+];
 
 /// Makes every vCPU busy for a while, with more processes than vCPUs.
 const LOAD: &str = "for n in 1 2 3 4 5 6 7 8; do (i=0; while [ $i -lt 4000 ]; do i=$((i+1)); done; echo done $n) & done; wait; nproc";
 
 /// Real DMA through a passed-through PCI device with its interrupt, on the file system of a disk made on the spot.
-const INTERRUPTS: &str = "cat /proc/interrupts; cat /sys/hypervisor/version/major /sys/hypervisor/version/minor";
+const INTERRUPTS: &str =
+    "cat /proc/interrupts; cat /sys/hypervisor/version/major /sys/hypervisor/version/minor";
 
 /// All boots; `guests` are the kernels of tests/guests.
 pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
     let mut list = vec![
-        scenario("dom0-debian-12", "--smp 2", Some(LOOK), Expect::Output(&XEN_LINES), 120),
-        scenario("dom0-smp-4", "--smp 4", Some(LOOK), Expect::Output(&["\n4\n", "Using FIFO-based ABI"]), 120),
-        scenario("dom0-gicv2", "--gic 2 --smp 4", Some(LOOK), Expect::Output(&["\n4\n", "control_d"]), 120),
-        scenario("dom0-gicv2-one-cpu", "--gic 2 --smp 1", Some(LOOK), Expect::Output(&["\n1\n", "control_d"]), 120),
-        scenario("dom0-gicv3-one-cpu", "--gic 3 --smp 1", Some(LOOK), Expect::Output(&["\n1\n", "control_d"]), 120),
-        scenario("dom0-debian-11", "--dom0 debian-11", Some(LOOK), Expect::Output(&XEN_LINES), 120),
-        scenario("dom0-debian-13", "--dom0 debian-13", Some(LOOK), Expect::Output(&XEN_LINES), 120),
+        scenario(
+            "dom0-debian-12",
+            "--smp 2",
+            Some(LOOK),
+            Expect::Output(&XEN_LINES),
+            120,
+        ),
+        scenario(
+            "dom0-smp-4",
+            "--smp 4",
+            Some(LOOK),
+            Expect::Output(&["\n4\n", "Using FIFO-based ABI"]),
+            120,
+        ),
+        scenario(
+            "dom0-gicv2",
+            "--gic 2 --smp 4",
+            Some(LOOK),
+            Expect::Output(&["\n4\n", "control_d"]),
+            120,
+        ),
+        scenario(
+            "dom0-gicv2-one-cpu",
+            "--gic 2 --smp 1",
+            Some(LOOK),
+            Expect::Output(&["\n1\n", "control_d"]),
+            120,
+        ),
+        scenario(
+            "dom0-gicv3-one-cpu",
+            "--gic 3 --smp 1",
+            Some(LOOK),
+            Expect::Output(&["\n1\n", "control_d"]),
+            120,
+        ),
+        scenario(
+            "dom0-debian-11",
+            "--dom0 debian-11",
+            Some(LOOK),
+            Expect::Output(&XEN_LINES),
+            120,
+        ),
+        scenario(
+            "dom0-debian-13",
+            "--dom0 debian-13",
+            Some(LOOK),
+            Expect::Output(&XEN_LINES),
+            120,
+        ),
         scenario(
             "dom0-more-vcpus-than-cpus",
             "--smp 2 --cmdline dom0_max_vcpus=6",
@@ -56,12 +119,48 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
             Expect::Output(&["done 8", "\n6\n"]),
             180,
         ),
-        scenario("dom0-one-cpu-four-vcpus", "--smp 1 --cmdline dom0_max_vcpus=4", Some(LOAD), Expect::Output(&["\n4\n"]), 180),
-        scenario("dom0-null-scheduler", "--smp 4 --cmdline sched=null", Some(LOAD), Expect::Output(&["\n4\n"]), 180),
-        scenario("dom0-neoverse", "--cpu neoverse-n1 --smp 2", Some(LOOK), Expect::Output(&XEN_LINES), 120),
-        scenario("dom0-interrupts", "--smp 2", Some(INTERRUPTS), Expect::Output(&["arch_timer", "-virq", "\n17\n"]), 120),
-        scenario("dom0-large-memory", "--memory 6G --dom0-mem 4G", Some("grep MemTotal /proc/meminfo"), Expect::Output(&["MemTotal:        4"]), 120),
-        scenario("dom0-debug-build", "--debug --smp 2", Some(LOOK), Expect::Output(&XEN_LINES), 240),
+        scenario(
+            "dom0-one-cpu-four-vcpus",
+            "--smp 1 --cmdline dom0_max_vcpus=4",
+            Some(LOAD),
+            Expect::Output(&["\n4\n"]),
+            180,
+        ),
+        scenario(
+            "dom0-null-scheduler",
+            "--smp 4 --cmdline sched=null",
+            Some(LOAD),
+            Expect::Output(&["\n4\n"]),
+            180,
+        ),
+        scenario(
+            "dom0-neoverse",
+            "--cpu neoverse-n1 --smp 2",
+            Some(LOOK),
+            Expect::Output(&XEN_LINES),
+            120,
+        ),
+        scenario(
+            "dom0-interrupts",
+            "--smp 2",
+            Some(INTERRUPTS),
+            Expect::Output(&["arch_timer", "-virq", "\n17\n"]),
+            120,
+        ),
+        scenario(
+            "dom0-large-memory",
+            "--memory 6G --dom0-mem 4G",
+            Some("grep MemTotal /proc/meminfo"),
+            Expect::Output(&["MemTotal:        4"]),
+            120,
+        ),
+        scenario(
+            "dom0-debug-build",
+            "--debug --smp 2",
+            Some(LOOK),
+            Expect::Output(&XEN_LINES),
+            240,
+        ),
         scenario(
             "dom0-without-options",
             "--no-default-features --features gicv3 --smp 2",
@@ -73,63 +172,93 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
             "dom0-reboots",
             "--smp 1",
             Some("reboot -f"),
-            Expect::Console { lines: &["Oxen", "Hardware domain shut down: rebooting machine"], ends: true },
+            Expect::Console {
+                lines: &["Oxen", "Hardware domain shut down: rebooting machine"],
+                ends: true,
+            },
             120,
         ),
         scenario(
             "bad-no-kernel",
             "--damage no-kernel",
             None,
-            Expect::Console { lines: &["Oxen cannot start", "no kernel module"], ends: true },
+            Expect::Console {
+                lines: &["Oxen cannot start", "no kernel module"],
+                ends: true,
+            },
             60,
         ),
         scenario(
             "bad-kernel-is-no-kernel",
             "--dom0 Cargo.toml",
             None,
-            Expect::Console { lines: &["Oxen cannot start", "neither an arm64 Image"], ends: true },
+            Expect::Console {
+                lines: &["Oxen cannot start", "neither an arm64 Image"],
+                ends: true,
+            },
             60,
         ),
         scenario(
             "bad-too-little-memory",
             "--memory 512M --dom0-mem 2G",
             None,
-            Expect::Console { lines: &["Oxen cannot start", "too little memory for dom0"], ends: true },
+            Expect::Console {
+                lines: &["Oxen cannot start", "too little memory for dom0"],
+                ends: true,
+            },
             60,
         ),
         scenario(
             "bad-truncated-device-tree",
             "--damage truncated-tree",
             None,
-            Expect::Console { lines: &["Oxen cannot start"], ends: false },
+            Expect::Console {
+                lines: &["Oxen cannot start"],
+                ends: false,
+            },
             20,
         ),
         scenario(
             "bad-corrupt-device-tree",
             "--damage corrupt-tree",
             None,
-            Expect::Console { lines: &["Oxen cannot start"], ends: false },
+            Expect::Console {
+                lines: &["Oxen cannot start"],
+                ends: false,
+            },
             20,
         ),
         scenario(
             "bad-entered-at-el1",
             "--damage no-virtualization --smp 1",
             None,
-            Expect::Console { lines: &["Oxen must be entered at EL2 (this CPU is at EL1)"], ends: false },
+            Expect::Console {
+                lines: &["Oxen must be entered at EL2 (this CPU is at EL1)"],
+                ends: false,
+            },
             20,
         ),
         scenario(
             "unknown-parameter",
             "--cmdline no_such_parameter=1",
             Some("true"),
-            Expect::Console { lines: &["\"no_such_parameter=1\" is unknown"], ends: true },
+            Expect::Console {
+                lines: &["\"no_such_parameter=1\" is unknown"],
+                ends: true,
+            },
             120,
         ),
     ];
     for guest in guests.iter().filter(|g| *g != "bench" && *g != "builtin") {
         for gic in [2, 3] {
             let words = format!("--dom0 guest:{guest} --smp 4 --gic {gic}");
-            list.push(scenario(&format!("guest-{guest}-gicv{gic}"), &words, None, Expect::Verdict, 120));
+            list.push(scenario(
+                &format!("guest-{guest}-gicv{gic}"),
+                &words,
+                None,
+                Expect::Verdict,
+                120,
+            ));
         }
     }
     if guests.iter().any(|g| g == "builtin") {
@@ -137,7 +266,10 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
             "guest-builtin",
             "--dom0 builtin --dom0-cmdline poweroff",
             None,
-            Expect::Console { lines: &["Hardware domain halted"], ends: true },
+            Expect::Console {
+                lines: &["Hardware domain halted"],
+                ends: true,
+            },
             60,
         ));
     }

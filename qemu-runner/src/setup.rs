@@ -56,7 +56,8 @@ pub(crate) fn doctor(paths: &Paths) -> Result<u8> {
     report(QEMU, qemu().err().map(|e| format!("{e:#}")));
     report("Debian's archive", debian::obstacle());
     for suite in Suite::ALL {
-        let problem = (!debian::has_kernel(paths, suite)).then(|| "`cargo xen setup` fetches it".to_owned());
+        let problem =
+            (!debian::has_kernel(paths, suite)).then(|| "`cargo xen setup` fetches it".to_owned());
         report(&format!("kernel of {}", suite.dom0_name()), problem);
     }
     Ok(u8::from(missing > 0))
@@ -64,7 +65,12 @@ pub(crate) fn doctor(paths: &Paths) -> Result<u8> {
 
 /// Whether the compiler has the target's library.
 fn has_target(triple: &str) -> bool {
-    let sysroot = process::output(Command::new("rustc").args(["--print", "target-libdir", "--target", triple]));
+    let sysroot = process::output(Command::new("rustc").args([
+        "--print",
+        "target-libdir",
+        "--target",
+        triple,
+    ]));
     sysroot.is_ok_and(|dir| PathBuf::from(dir.trim()).is_dir())
 }
 
@@ -96,13 +102,21 @@ pub(crate) fn qemu() -> Result<PathBuf> {
     let text = process::output(Command::new(&path).arg("--version"))?;
     let major = version(&text).with_context(|| format!("{QEMU} does not tell its version"))?;
     if major < QEMU_MAJOR {
-        bail!("{QEMU} is version {major}, and {QEMU_MAJOR} is needed: {}", advice());
+        bail!(
+            "{QEMU} is version {major}, and {QEMU_MAJOR} is needed: {}",
+            advice()
+        );
     }
     Ok(path)
 }
 
 fn version(text: &str) -> Option<u32> {
-    text.split("version ").nth(1)?.split('.').next()?.parse().ok()
+    text.split("version ")
+        .nth(1)?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn advice() -> String {
@@ -114,19 +128,30 @@ fn advice() -> String {
 fn codename() -> Option<String> {
     let text = std::fs::read_to_string("/etc/os-release").ok()?;
     let debian = text.lines().any(|l| l == "ID=debian");
-    let name = text.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME="))?;
+    let name = text
+        .lines()
+        .find_map(|l| l.strip_prefix("VERSION_CODENAME="))?;
     debian.then(|| name.trim_matches('"').to_owned())
 }
 
 /// Installs QEMU with Debian's package client.
 fn install_qemu() -> Result<()> {
-    let Some(codename) = codename() else { bail!("{QEMU} is missing: {}", advice()) };
+    let Some(codename) = codename() else {
+        bail!("{QEMU} is missing: {}", advice())
+    };
     if !nix::unistd::geteuid().is_root() {
-        bail!("{QEMU} is missing and only root can install it: sudo cargo xen setup --yes, or {}", advice());
+        bail!(
+            "{QEMU} is missing and only root can install it: sudo cargo xen setup --yes, or {}",
+            advice()
+        );
     }
     let backports = format!("{codename}-backports");
     let mut install = Command::new("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "--no-install-recommends"]);
+    install.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "install",
+        "-y",
+        "--no-install-recommends",
+    ]);
     if codename == "bookworm" {
         let (uri, keyring) = debian::archive()?;
         let source = format!(
@@ -150,7 +175,10 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        assert_eq!(version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some(10));
+        assert_eq!(
+            version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"),
+            Some(10)
+        );
         assert_eq!(version("something else"), None);
     }
 }

@@ -12,7 +12,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The crates whose tests run on the host.
-const HOST: [&str; 7] = ["xen-abi", "xen-core", "hypercalls", "arch-arm", "arch-x86", "boot", "qemu-runner"];
+const HOST: [&str; 7] = [
+    "xen-abi",
+    "xen-core",
+    "hypercalls",
+    "arch-arm",
+    "arch-x86",
+    "boot",
+    "qemu-runner",
+];
 /// Lines shown of a boot that failed.
 const TAIL: usize = 40;
 
@@ -25,7 +33,17 @@ struct Tally {
 
 impl Tally {
     fn one(result: &Result<()>) -> Self {
-        if result.is_ok() { Self { passed: 1, failed: 0 } } else { Self { passed: 0, failed: 1 } }
+        if result.is_ok() {
+            Self {
+                passed: 1,
+                failed: 0,
+            }
+        } else {
+            Self {
+                passed: 0,
+                failed: 1,
+            }
+        }
     }
 
     fn add(&mut self, other: Self) {
@@ -37,8 +55,14 @@ impl Tally {
 pub(crate) fn command(paths: &Paths, args: &TestArgs) -> Result<u8> {
     let wanted = |name: &str| args.filter.as_deref().is_none_or(|f| name.contains(f));
     let guests = build::guest_names(paths).unwrap_or_default();
-    let boots: Vec<Scenario> = scenarios::all(&guests).into_iter().filter(|s| wanted(&s.name)).collect();
-    let hosts: Vec<&str> = HOST.into_iter().filter(|c| wanted(&format!("host:{c}"))).collect();
+    let boots: Vec<Scenario> = scenarios::all(&guests)
+        .into_iter()
+        .filter(|s| wanted(&s.name))
+        .collect();
+    let hosts: Vec<&str> = HOST
+        .into_iter()
+        .filter(|c| wanted(&format!("host:{c}")))
+        .collect();
     if args.list {
         hosts.iter().for_each(|c| println!("host:{c}"));
         println!("layers");
@@ -50,7 +74,13 @@ pub(crate) fn command(paths: &Paths, args: &TestArgs) -> Result<u8> {
         let begun = Instant::now();
         match host(paths, name) {
             Ok(counts) => {
-                println!("{:<40} {} passed, {} failed ({} s)", format!("host:{name}"), counts.passed, counts.failed, begun.elapsed().as_secs());
+                println!(
+                    "{:<40} {} passed, {} failed ({} s)",
+                    format!("host:{name}"),
+                    counts.passed,
+                    counts.failed,
+                    begun.elapsed().as_secs()
+                );
                 tally.add(counts);
             }
             Err(error) => {
@@ -92,11 +122,16 @@ fn report(name: &str, result: &Result<()>, begun: Instant) {
 /// Runs a crate's tests on the host and counts them.
 fn host(paths: &Paths, name: &str) -> Result<Tally> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&paths.root).args(["test", "--quiet", "--package", name]);
+    command
+        .current_dir(&paths.root)
+        .args(["test", "--quiet", "--package", name]);
     if name == "boot" {
         command.arg("--lib");
     }
-    let output = command.stdin(Stdio::null()).output().context("cannot start cargo")?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let tally = count(&text);
     if !output.status.success() {
@@ -126,8 +161,14 @@ fn count(text: &str) -> Tally {
 }
 
 fn boot(paths: &Paths, scenario: &Scenario) -> Result<()> {
-    let cli = Cli::try_parse_from(["cargo xen", "run"].into_iter().chain(scenario.words.iter().map(String::as_str)))?;
-    let Sub::Run(RunArgs { boot, .. }) = cli.command else { bail!("not a run") };
+    let cli = Cli::try_parse_from(
+        ["cargo xen", "run"]
+            .into_iter()
+            .chain(scenario.words.iter().map(String::as_str)),
+    )?;
+    let Sub::Run(RunArgs { boot, .. }) = cli.command else {
+        bail!("not a run")
+    };
     let scratch = paths.scratch(&scenario.name)?;
     let machine = Machine::prepare(paths, &boot, scenario.exec, &scratch)?;
     let log = paths.logs()?.join(format!("{}.log", scenario.name));
@@ -154,11 +195,21 @@ fn output(machine: &Machine, bound: Duration, log: &std::path::Path, parts: &[&s
     }
 }
 
-fn lines_in_order(machine: &Machine, bound: Duration, log: &std::path::Path, parts: &[&str], ends: bool) -> Result<()> {
+fn lines_in_order(
+    machine: &Machine,
+    bound: Duration,
+    log: &std::path::Path,
+    parts: &[&str],
+    ends: bool,
+) -> Result<()> {
     let mut left = parts.iter().copied().peekable();
     let transcript = console::watch(machine, &["-no-reboot"], bound, log, |line| {
         while left.next_if(|part| line.contains(part)).is_some() {}
-        if left.peek().is_none() && !ends { Next::Stop } else { Next::More }
+        if left.peek().is_none() && !ends {
+            Next::Stop
+        } else {
+            Next::More
+        }
     })?;
     if let Some(part) = left.peek() {
         eprint!("{}", transcript.tail(TAIL));
@@ -173,13 +224,34 @@ fn lines_in_order(machine: &Machine, bound: Duration, log: &std::path::Path, par
 
 fn verdict(machine: &Machine, bound: Duration, log: &std::path::Path) -> Result<()> {
     let transcript = console::watch(machine, &["-no-reboot"], bound, log, |_| Next::More)?;
-    let last = transcript.lines.iter().rev().find_map(|l| l.split_once("TEST ").map(|(_, rest)| rest));
-    let counts = last.map(|line| count(&format!("test result: {}", line.split_once(": ").map_or("", |(_, c)| c))));
+    let last = transcript
+        .lines
+        .iter()
+        .rev()
+        .find_map(|l| l.split_once("TEST ").map(|(_, rest)| rest));
+    let counts = last.map(|line| {
+        count(&format!(
+            "test result: {}",
+            line.split_once(": ").map_or("", |(_, c)| c)
+        ))
+    });
     match counts {
-        Some(Tally { passed, failed: 0 }) if passed > 0 && transcript.ending == Ending::PoweredOff => Ok(()),
+        Some(Tally { passed, failed: 0 })
+            if passed > 0 && transcript.ending == Ending::PoweredOff =>
+        {
+            Ok(())
+        }
         Some(Tally { failed, .. }) if failed > 0 => {
-            let failures: Vec<&str> = transcript.lines.iter().map(String::as_str).filter(|l| l.contains("FAIL")).collect();
-            bail!("{failed} of the guest's tests failed:\n{}", failures.join("\n"))
+            let failures: Vec<&str> = transcript
+                .lines
+                .iter()
+                .map(String::as_str)
+                .filter(|l| l.contains("FAIL"))
+                .collect();
+            bail!(
+                "{failed} of the guest's tests failed:\n{}",
+                failures.join("\n")
+            )
         }
         _ => {
             eprint!("{}", transcript.tail(TAIL));
@@ -202,7 +274,9 @@ mod tests {
     #[test]
     fn every_scenario_is_a_valid_command_line() {
         for scenario in scenarios::all(&["hypercalls".to_owned(), "builtin".to_owned()]) {
-            let words = ["cargo xen", "run"].into_iter().chain(scenario.words.iter().map(String::as_str));
+            let words = ["cargo xen", "run"]
+                .into_iter()
+                .chain(scenario.words.iter().map(String::as_str));
             assert!(Cli::try_parse_from(words).is_ok(), "{}", scenario.name);
             assert!(scenario.bound > 0 && scenario.bound <= 300);
         }

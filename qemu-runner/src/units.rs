@@ -11,7 +11,9 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().with_context(|| format!("not a size: `{text}` (examples: 512M, 2G)"))?;
+    let number: u64 = number
+        .parse()
+        .with_context(|| format!("not a size: `{text}` (examples: 512M, 2G)"))?;
     let unit = unit.trim().to_ascii_lowercase();
     let factor = match unit.trim_end_matches('b').trim_end_matches('i') {
         "" if !unit.starts_with('i') => 1,
@@ -21,7 +23,9 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
         "t" => GIB * 1024,
         _ => bail!("unknown unit `{unit}` in the size `{text}` (K, M, G or T)"),
     };
-    number.checked_mul(factor).with_context(|| format!("the size `{text}` is too large"))
+    number
+        .checked_mul(factor)
+        .with_context(|| format!("the size `{text}` is too large"))
 }
 
 /// The shortest exact form, as QEMU and Xen's command line take it.
@@ -46,14 +50,30 @@ mod tests {
 
     #[test]
     fn sizes_with_units() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("16K", 16384), ("512m", 512 * MIB), ("2GiB", 2 * GIB), ("1 MB", MIB)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("16K", 16384),
+            ("512m", 512 * MIB),
+            ("2GiB", 2 * GIB),
+            ("1 MB", MIB),
+        ] {
             assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
         }
     }
 
     #[test]
     fn bad_sizes_are_refused() {
-        for text in ["", "M", "12X", "-1M", "1.5G", "99999999999999999999", "18446744073709551615G", "3iB"] {
+        for text in [
+            "",
+            "M",
+            "12X",
+            "-1M",
+            "1.5G",
+            "99999999999999999999",
+            "18446744073709551615G",
+            "3iB",
+        ] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

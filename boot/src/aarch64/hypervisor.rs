@@ -46,9 +46,18 @@ pub(crate) fn parameters(line: &str) -> Params {
     }
     let defaults = Params::default();
     for (name, unused) in [
-        ("console_timestamps", parsed.params.console_timestamps == defaults.console_timestamps),
-        ("conring_size", parsed.params.conring_size == defaults.conring_size),
-        ("console_to_ring", parsed.params.console_to_ring == defaults.console_to_ring),
+        (
+            "console_timestamps",
+            parsed.params.console_timestamps == defaults.console_timestamps,
+        ),
+        (
+            "conring_size",
+            parsed.params.conring_size == defaults.conring_size,
+        ),
+        (
+            "console_to_ring",
+            parsed.params.console_to_ring == defaults.console_to_ring,
+        ),
         ("com1", parsed.params.com1.is_none()),
         ("com2", parsed.params.com2.is_none()),
     ] {

@@ -22,8 +22,7 @@ mod start;
 #[unsafe(no_mangle)]
 extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     let early = start::early_init(dtb, image, el);
-    let modules =
-        start::modules(&early.tree).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
+    let modules = start::modules(&early.tree).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     let line = modules.xen_cmdline.unwrap_or("");
     let params = hypervisor::parameters(line);
     for note in &modules.notes {
@@ -34,7 +33,8 @@ extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     }
     let mut memory = start::memory(&early, &modules);
     interrupts::init(&early.platform);
-    start::check_modules(&early, &modules, &memory).unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
+    start::check_modules(&early, &modules, &memory)
+        .unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     smp::init(&early.platform, params.maxcpus, hypervisor::secondary);
     start::report(&early.platform, &memory);
     let frames = hypervisor::frames(&mut memory);

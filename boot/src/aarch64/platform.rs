@@ -105,7 +105,11 @@ fn port(node: Node<'_, '_>) -> Option<ConsolePort> {
 pub(crate) fn port_by_name(blob: &[u8]) -> Option<ConsolePort> {
     const NAME: &[u8] = b"pl011@";
     let at = blob.windows(NAME.len()).position(|w| w == NAME)? + NAME.len();
-    let digits = blob.get(at..)?.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    let digits = blob
+        .get(at..)?
+        .iter()
+        .take_while(|b| b.is_ascii_hexdigit())
+        .count();
     let text = core::str::from_utf8(blob.get(at..at + digits)?).ok()?;
     let base = u64::from_str_radix(text, 16).ok()?;
     let (reg_shift, io_width) = UartKind::Pl011.default_layout("arm,pl011");

@@ -94,7 +94,10 @@ pub(crate) fn modules<'a>(tree: &Tree<'a>) -> Result<BootModules<'a>, ModuleErro
 
 /// The hypervisor's command line, as far as the tree can be read.
 fn command_line<'a>(tree: &Tree<'a>) -> &'a str {
-    modules(tree).ok().and_then(|modules| modules.xen_cmdline).unwrap_or("")
+    modules(tree)
+        .ok()
+        .and_then(|modules| modules.xen_cmdline)
+        .unwrap_or("")
 }
 
 /// Stops where no console is known, or everything was said.

@@ -215,6 +215,15 @@ impl<'t, 'a> Node<'t, 'a> {
         self.typed(name, "is not one NUL-terminated text", |p| p.as_str())
     }
 
+    /// The value of a text property up to its first NUL, `None` if there is no such property. What follows is not
+    /// looked at: GRUB makes command lines longer than they are, and leaves there what its memory held.
+    pub fn cut_str(&self, name: &str) -> Result<Option<&'a str>, DtError> {
+        self.typed(name, "is no NUL-terminated text", |p| {
+            let end = p.value.iter().position(|byte| *byte == 0)?;
+            core::str::from_utf8(p.value.get(..end)?).ok()
+        })
+    }
+
     /// The texts of a string-list property, none if there is no such property.
     pub fn strings(&self, name: &str) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
         let property = self.prop(name).unwrap_or(Property {

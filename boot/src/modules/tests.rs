@@ -231,3 +231,20 @@ fn the_test_machine_has_a_kernel() {
     );
     assert_eq!(found.check(&tree.memory().unwrap(), &[]), Ok(()));
 }
+
+#[test]
+fn command_lines_end_at_the_first_nul() {
+    // The writer takes no NULs inside of texts: they are put in afterwards.
+    let found_in = |line: &str| {
+        let mut blob = tree(&[], &[(KERNEL, 0x1000, Some(line))]);
+        for byte in blob.iter_mut().filter(|byte| **byte == b'~') {
+            *byte = 0;
+        }
+        let tree = Tree::new(&blob).unwrap();
+        BootModules::find(&tree).map(|found| found.dom0_cmdline.map(str::to_owned))
+    };
+    assert_eq!(found_in("console=hvc0~~~"), Ok(Some("console=hvc0".into())));
+    assert_eq!(found_in("console=hvc0~\r"), Ok(Some("console=hvc0".into())));
+    assert_eq!(found_in("~~"), Ok(Some("".into())));
+    assert_eq!(found_in(""), Ok(Some("".into())));
+}

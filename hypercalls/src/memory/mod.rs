@@ -23,7 +23,8 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
         {
             Err(Error::Inval)
         }
-        MemoryOp::MAXIMUM_RAM_PAGE => Ok(Outcome::Done(call.hv.frames.end().0 as i64 - 1)),
+        // The end of memory, as Xen answers, and not its last frame, as the name has it.
+        MemoryOp::MAXIMUM_RAM_PAGE => Ok(Outcome::Done(call.hv.frames.end().0 as i64)),
         MemoryOp::CURRENT_RESERVATION => {
             let domid: u16 = call.read(arg)?;
             Ok(Outcome::Done(

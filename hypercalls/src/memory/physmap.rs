@@ -19,38 +19,62 @@ pub(super) fn add<A: Arch>(call: &mut Call<'_, A>, start: u64, arg: u64) -> Resu
         return Err(Error::Inval);
     }
     let args: AddToPhysmap = call.read(arg)?;
-    let target = call.target(args.domid, Verb::Physmap)?;
-    let space = args.space;
-    match space {
-        // These need what only a batch names.
-        MapSpace::GMFN_FOREIGN | MapSpace::DEV_MMIO => Err(Error::NoSys),
-        _ => {
-            add_one(call, &target, space, None, args.idx, Gfn(args.gpfn))?;
-            DONE
-        }
+    // Only a batch names another domain.
+    if args.space == MapSpace::GMFN_FOREIGN {
+        return Err(Error::NoSys);
     }
+    let target = target(call, args.domid, args.space)?;
+    let nobody = Err(Error::NoSys);
+    add_one(call, &target, args.space, &nobody, args.idx, Gfn(args.gpfn))?;
+    DONE
+}
+
+/// The domain whose physical map is to be changed.
+fn target<A: Arch>(call: &Call<'_, A>, domid: u16, space: MapSpace) -> Result<Arc<Domain<A>>> {
+    let target = call.domain_by_id(domid)?;
+    // Devices are for their owner, and for itself alone.
+    if space == MapSpace::DEV_MMIO && !(target.config.hardware && target.id() == call.domain().id())
+    {
+        return Err(Error::Access);
+    }
+    policy::may(call.domain(), Verb::Physmap, &target)?;
+    Ok(target)
+}
+
+/// The domain whose frames are to be mapped into `target`.
+fn foreign<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, domid: u16) -> Result<Arc<Domain<A>>> {
+    let foreign = call.domain_by_number(domid)?;
+    if foreign.id() == call.domain().id() {
+        return Err(Error::Srch);
+    }
+    if foreign.id() == target.id() {
+        return Err(Error::Inval);
+    }
+    // It is the domain that will see the frames that must be allowed to.
+    policy::may(target, Verb::MapForeign, &foreign)?;
+    Ok(foreign)
 }
 
 /// `XENMEM_add_to_physmap_batch`: several pages, each with an error of its own.
 pub(super) fn add_batch<A: Arch>(call: &mut Call<'_, A>, start: u64, arg: u64) -> Result<Outcome> {
     let args: AddToPhysmapBatch = call.read(arg)?;
     let space = MapSpace(args.space.into());
-    if u64::from(args.size) < start {
+    if space == MapSpace::GMFN_RANGE {
+        return Err(Error::OpNotSupp);
+    }
+    let target = target(call, args.domid, space)?;
+    // Nobody but a restart sets progress, and none begins at the end.
+    if start != 0 && start >= u64::from(args.size) {
         return Err(Error::Inval);
     }
-    let target = call.target(args.domid, Verb::Physmap)?;
-    let foreign = match space {
-        MapSpace::GMFN_FOREIGN => {
-            let foreign = call.domain_by_id(args.foreign_domid)?;
-            if foreign.id() == target.id() {
-                return Err(Error::Inval);
-            }
-            policy::may(call.domain(), Verb::MapForeign, &foreign)?;
-            Some(foreign)
-        }
-        // What is no domain here must be 0.
-        _ if args.foreign_domid != 0 => return Err(Error::Inval),
-        _ => None,
+    if space == MapSpace::DEV_MMIO && args.foreign_domid != 0 {
+        return Err(Error::OpNotSupp);
+    }
+    // If there is something wrong with it, each page says so.
+    let foreign = if space == MapSpace::GMFN_FOREIGN {
+        foreign(call, &target, args.foreign_domid)
+    } else {
+        Err(Error::NoSys)
     };
     for n in start..args.size.into() {
         if n != start && call.hv.should_yield() {
@@ -65,7 +89,7 @@ pub(super) fn add_batch<A: Arch>(call: &mut Call<'_, A>, start: u64, arg: u64) -
         }
         let index: u64 = call.read_at(args.idxs.0, n)?;
         let gfn: u64 = call.read_at(args.gpfns.0, n)?;
-        let error = match add_one(call, &target, space, foreign.as_ref(), index, Gfn(gfn)) {
+        let error = match add_one(call, &target, space, &foreign, index, Gfn(gfn)) {
             Ok(()) => 0,
             Err(error) => error.to_result() as i32,
         };
@@ -78,7 +102,7 @@ fn add_one<A: Arch>(
     call: &Call<'_, A>,
     target: &Arc<Domain<A>>,
     space: MapSpace,
-    foreign: Option<&Arc<Domain<A>>>,
+    foreign: &Result<Arc<Domain<A>>>,
     index: u64,
     gfn: Gfn,
 ) -> Result<()> {
@@ -98,7 +122,7 @@ fn add_one<A: Arch>(
             }
         }
         MapSpace::GMFN_FOREIGN => {
-            let foreign = foreign.ok_or(Error::NoSys)?;
+            let foreign = foreign.as_ref().map_err(|e| *e)?;
             let (frame, kind) = foreign
                 .p2m
                 .frame(Gfn(index), false)
@@ -112,22 +136,35 @@ fn add_one<A: Arch>(
         MapSpace::DEV_MMIO => return map_device(call, target, Mfn(index), gfn),
         _ => return Err(Error::NoSys),
     };
+    make_room(call, target, gfn)?;
     let dropped = target.p2m.map_frame(gfn, frame, kind)?;
     target.uncharge_pages(dropped.ram);
     Ok(())
 }
 
-/// Maps a page of a device's registers that the domain owns.
+/// Takes memory out of the way of what is about to be mapped at `gfn`, where it must stay its domain's.
+fn make_room<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, gfn: Gfn) -> Result<()> {
+    match target.p2m.lookup(gfn) {
+        Some(entry) if target.config.direct_mapped && entry.kind.is_ram() => {
+            reservation::take(call, target, gfn)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Maps a page of a device's registers. Xen answers 0 without doing anything if it is not the domain's to map.
 fn map_device<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, mfn: Mfn, gfn: Gfn) -> Result<()> {
-    if !target.config.hardware || call.hv.frames.is_ram(mfn) || !call.hv.arch.is_guest_device(mfn) {
+    if call.hv.frames.is_ram(mfn) || !call.hv.arch.is_guest_device(mfn) {
         return Err(Error::Perm);
     }
+    make_room(call, target, gfn)?;
     let dropped = target.p2m.map(gfn, mfn, 1, P2mType::Mmio)?;
     target.uncharge_pages(dropped.ram);
     Ok(())
 }
 
-/// `XENMEM_remove_from_physmap`.
+/// `XENMEM_remove_from_physmap`. The domain's own memory is given back (in Xen it stays the domain's, out of anybody's
+/// reach), and devices' pages can be taken out too.
 pub(super) fn remove<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
     let args: RemoveFromPhysmap = call.read(arg)?;
     let target = call.target(args.domid, Verb::Physmap)?;

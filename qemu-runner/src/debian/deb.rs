@@ -20,10 +20,19 @@ const SUMS: &str = "SHA256SUMS";
 
 /// The folder with `parts` of a package, fetched where the cache lacks it. `resolve` turns `name`, under which the
 /// result is remembered, into the package to fetch.
-pub(super) fn unpacked(paths: &Paths, suite: Suite, name: &str, parts: &[&str], resolve: impl FnOnce(&Apt) -> Result<String>) -> Result<PathBuf> {
+pub(super) fn unpacked(
+    paths: &Paths,
+    suite: Suite,
+    name: &str,
+    parts: &[&str],
+    resolve: impl FnOnce(&Apt) -> Result<String>,
+) -> Result<PathBuf> {
     paths::make_dir(&paths.cache)?;
-    let lock = File::create(paths.cache.join("lock")).context("cannot make the cache's lock file")?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).context("cannot lock the cache")?;
+    let lock =
+        File::create(paths.cache.join("lock")).context("cannot make the cache's lock file")?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .context("cannot lock the cache")?;
     let pointer = pointer(paths, suite, name);
     if let Ok(folder) = std::fs::read_to_string(&pointer) {
         let dir = paths.cache.join("unpacked").join(folder.trim());
@@ -51,7 +60,10 @@ pub(super) fn is_cached(paths: &Paths, suite: Suite, name: &str) -> bool {
 
 /// The file that names the folder in use for a package.
 fn pointer(paths: &Paths, suite: Suite, name: &str) -> PathBuf {
-    paths.cache.join("current").join(format!("{}-{name}", suite.codename()))
+    paths
+        .cache
+        .join("current")
+        .join(format!("{}-{name}", suite.codename()))
 }
 
 /// The checked .deb of a package, and the name of the folder its content goes to.
@@ -75,31 +87,59 @@ fn fetch(paths: &Paths, apt: &Apt, package: &str) -> Result<(PathBuf, String)> {
         let file = super::single_match(&partial, package)?;
         let found = sha256(&file)?;
         if found != record.sha256 {
-            bail!("{package} {} has SHA256 {found}, but the signed index says {}", record.version, record.sha256);
+            bail!(
+                "{package} {} has SHA256 {found}, but the signed index says {}",
+                record.version,
+                record.sha256
+            );
         }
         std::fs::rename(&file, &deb).with_context(|| format!("cannot move {}", file.display()))?;
     }
-    let folder = record.file_name.trim_end_matches(".deb").replace(['%', ':'], "_");
+    let folder = record
+        .file_name
+        .trim_end_matches(".deb")
+        .replace(['%', ':'], "_");
     Ok((deb, folder))
 }
 
 /// Unpacks `parts` (tar's wildcards) of a .deb into `dir`, and writes down their checksums.
 fn unpack(deb: &Path, dir: &Path, parts: &[&str]) -> Result<()> {
-    let _step = ui::Step::start(format!("unpacking {}", deb.file_name().unwrap_or_default().to_string_lossy()));
+    let _step = ui::Step::start(format!(
+        "unpacking {}",
+        deb.file_name().unwrap_or_default().to_string_lossy()
+    ));
     let partial = dir.with_extension("partial");
     let _ = std::fs::remove_dir_all(&partial);
     let _ = std::fs::remove_dir_all(dir);
     paths::make_dir(&partial)?;
     let mut source = Command::new("dpkg-deb");
-    source.arg("--fsys-tarfile").arg(deb).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = source.spawn().with_context(|| format!("cannot start {}", show(&source)))?;
+    source
+        .arg("--fsys-tarfile")
+        .arg(deb)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = source
+        .spawn()
+        .with_context(|| format!("cannot start {}", show(&source)))?;
     let pipe = child.stdout.take().context("dpkg-deb has no output")?;
     let mut tar = Command::new("tar");
-    tar.arg("-x").arg("-C").arg(&partial).args(["--no-same-owner", "--wildcards"]).args(parts).stdin(pipe);
-    let status = tar.status().with_context(|| format!("cannot start {}", show(&tar)))?;
+    tar.arg("-x")
+        .arg("-C")
+        .arg(&partial)
+        .args(["--no-same-owner", "--wildcards"])
+        .args(parts)
+        .stdin(pipe);
+    let status = tar
+        .status()
+        .with_context(|| format!("cannot start {}", show(&tar)))?;
     let source_status = child.wait()?;
     if !status.success() || !source_status.success() {
-        bail!("cannot unpack {}: {} ({source_status}), {} ({status})", deb.display(), show(&source), show(&tar));
+        bail!(
+            "cannot unpack {}: {} ({source_status}), {} ({status})",
+            deb.display(),
+            show(&source),
+            show(&tar)
+        );
     }
     let mut sums = String::new();
     for file in files(&partial)? {
@@ -113,12 +153,15 @@ fn unpack(deb: &Path, dir: &Path, parts: &[&str]) -> Result<()> {
 /// Compares every file of an unpacked package with what was unpacked.
 fn verify(dir: &Path) -> Result<()> {
     let list = dir.join(SUMS);
-    let sums = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let sums = std::fs::read_to_string(&list)
+        .with_context(|| format!("cannot read {}", list.display()))?;
     if sums.is_empty() {
         bail!("{} is empty", list.display());
     }
     for line in sums.lines() {
-        let (sum, name) = line.split_once("  ").with_context(|| format!("{} is damaged", list.display()))?;
+        let (sum, name) = line
+            .split_once("  ")
+            .with_context(|| format!("{} is damaged", list.display()))?;
         if sha256(&dir.join(name))? != sum {
             bail!("{name} is not what was unpacked");
         }
@@ -131,7 +174,9 @@ pub(crate) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut pending = vec![dir.to_path_buf()];
     while let Some(dir) = pending.pop() {
-        for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        for entry in
+            std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?
+        {
             let entry = entry?;
             let kind = entry.file_type()?;
             if kind.is_dir() {
@@ -149,7 +194,8 @@ pub(crate) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 fn sha256(file: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut reader = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    std::io::copy(&mut reader, &mut HashWriter(&mut hash)).with_context(|| format!("cannot read {}", file.display()))?;
+    std::io::copy(&mut reader, &mut HashWriter(&mut hash))
+        .with_context(|| format!("cannot read {}", file.display()))?;
     let mut hex = String::with_capacity(64);
     for byte in hash.finalize() {
         write!(hex, "{byte:02x}")?;
@@ -185,7 +231,10 @@ mod tests {
     fn known_checksum() {
         let dir = scratch("sum");
         std::fs::write(dir.join("abc"), "abc").unwrap();
-        assert_eq!(sha256(&dir.join("abc")).unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sha256(&dir.join("abc")).unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert!(sha256(&dir.join("none")).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -195,7 +244,11 @@ mod tests {
         let dir = scratch("verify");
         std::fs::write(dir.join("k"), "abc").unwrap();
         assert!(verify(&dir).is_err(), "no list");
-        std::fs::write(dir.join(SUMS), format!("{}  k\n", sha256(&dir.join("k")).unwrap())).unwrap();
+        std::fs::write(
+            dir.join(SUMS),
+            format!("{}  k\n", sha256(&dir.join("k")).unwrap()),
+        )
+        .unwrap();
         verify(&dir).unwrap();
         std::fs::write(dir.join("k"), "abd").unwrap();
         assert!(verify(&dir).is_err(), "changed");

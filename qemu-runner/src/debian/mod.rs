@@ -42,7 +42,9 @@ impl Suite {
     }
 
     pub(crate) fn from_dom0_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.dom0_name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|suite| suite.dom0_name() == name)
     }
 }
 
@@ -56,14 +58,22 @@ pub(crate) struct Kernel {
 }
 
 /// The parts of a kernel package that are unpacked: a whole one is 300 MB.
-const KERNEL_PARTS: &[&str] = &["./boot/vmlinuz-*", "*/modules.order", "*/modules.builtin", "*/drivers/xen/*", "*/xen-netback*", "*/xen-blkback*"];
+const KERNEL_PARTS: &[&str] = &[
+    "./boot/vmlinuz-*",
+    "*/modules.order",
+    "*/modules.builtin",
+    "*/drivers/xen/*",
+    "*/xen-netback*",
+    "*/xen-blkback*",
+];
 
 /// The kernel that `suite` has now, or the one the cache has already.
 pub(crate) fn kernel(paths: &Paths, suite: Suite) -> Result<Kernel> {
     // The package without a version is an empty one that depends on the current kernel.
     let dir = deb::unpacked(paths, suite, "linux-image-arm64", KERNEL_PARTS, |apt| {
         let depends = apt.show("linux-image-arm64")?.depends;
-        versioned_kernel(&depends).with_context(|| format!("linux-image-arm64 depends on no kernel: `{depends}`"))
+        versioned_kernel(&depends)
+            .with_context(|| format!("linux-image-arm64 depends on no kernel: `{depends}`"))
     })?;
     let image = single_match(&dir.join("boot"), "vmlinuz-")?;
     let modules = ["usr/lib/modules", "lib/modules"]
@@ -76,7 +86,9 @@ pub(crate) fn kernel(paths: &Paths, suite: Suite) -> Result<Kernel> {
 /// A statically linked busybox.
 pub(crate) fn busybox(paths: &Paths) -> Result<PathBuf> {
     let package = "busybox-static";
-    let dir = deb::unpacked(paths, Suite::Bookworm, package, &["*/bin/busybox"], |_| Ok(package.to_owned()))?;
+    let dir = deb::unpacked(paths, Suite::Bookworm, package, &["*/bin/busybox"], |_| {
+        Ok(package.to_owned())
+    })?;
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|file| dir.join(file))
@@ -87,7 +99,13 @@ pub(crate) fn busybox(paths: &Paths) -> Result<PathBuf> {
 /// Debian's Xen 4.17.
 pub(crate) fn xen(paths: &Paths) -> Result<PathBuf> {
     let package = "xen-hypervisor-4.17-arm64";
-    let dir = deb::unpacked(paths, Suite::Bookworm, package, &["./boot/xen-4.17-arm64"], |_| Ok(package.to_owned()))?;
+    let dir = deb::unpacked(
+        paths,
+        Suite::Bookworm,
+        package,
+        &["./boot/xen-4.17-arm64"],
+        |_| Ok(package.to_owned()),
+    )?;
     Ok(dir.join("boot/xen-4.17-arm64"))
 }
 
@@ -111,13 +129,17 @@ fn versioned_kernel(depends: &str) -> Option<String> {
     depends
         .split([',', '|'])
         .filter_map(|dependency| dependency.split_whitespace().next())
-        .find(|name| name.strip_prefix("linux-image-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
+        .find(|name| {
+            name.strip_prefix("linux-image-")
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
         .map(str::to_owned)
 }
 
 /// The one entry of `dir` whose name starts with `prefix`.
 fn single_match(dir: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    let entries =
+        std::fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
     entries
         .filter_map(Result::ok)
         .find(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
@@ -131,8 +153,14 @@ mod tests {
 
     #[test]
     fn metapackages_resolve_to_the_versioned_kernel() {
-        assert_eq!(versioned_kernel("linux-image-6.1.0-50-arm64 (= 6.1.176-1)").as_deref(), Some("linux-image-6.1.0-50-arm64"));
-        assert_eq!(versioned_kernel("kmod, linux-image-6.12.107+deb13-arm64 (= 6.12.107-1)").as_deref(), Some("linux-image-6.12.107+deb13-arm64"));
+        assert_eq!(
+            versioned_kernel("linux-image-6.1.0-50-arm64 (= 6.1.176-1)").as_deref(),
+            Some("linux-image-6.1.0-50-arm64")
+        );
+        assert_eq!(
+            versioned_kernel("kmod, linux-image-6.12.107+deb13-arm64 (= 6.12.107-1)").as_deref(),
+            Some("linux-image-6.12.107+deb13-arm64")
+        );
         assert_eq!(versioned_kernel("kmod, linux-base (>= 4.3~)"), None);
     }
 

@@ -80,9 +80,18 @@ pub fn init() {
     const NEVER_EXECUTE: u64 = 3 << 53;
     for n in 0..512u64 {
         // The first gigabyte of the machines that these kernels run on holds devices, the rest memory.
-        let kind = if n == 0 { NEVER_EXECUTE } else { NORMAL | SHARED };
+        let kind = if n == 0 {
+            NEVER_EXECUTE
+        } else {
+            NORMAL | SHARED
+        };
         // SAFETY: every vCPU writes the same values, before it uses them.
-        unsafe { (&raw mut TABLE).cast::<u64>().add(n as usize).write_volatile(n << 30 | kind | ACCESSED | BLOCK) };
+        unsafe {
+            (&raw mut TABLE)
+                .cast::<u64>()
+                .add(n as usize)
+                .write_volatile(n << 30 | kind | ACCESSED | BLOCK)
+        };
     }
     // Attribute 0 device, 1 normal write-back; 39 bits of address, 4 KiB granule, walks cached and shared.
     set_mair(0xff00);
@@ -136,20 +145,28 @@ pub fn start_vcpu(index: usize, main: extern "C" fn() -> !) -> i64 {
     }
     const CPU_ON: u32 = 0xc400_0003;
     // SAFETY: each vCPU has a stack of its own, and starts once.
-    let top = unsafe { (&raw mut GUEST_STACKS).cast::<u8>().add((index + 1) * STACK) } as u64;
+    let top = unsafe {
+        (&raw mut GUEST_STACKS)
+            .cast::<u8>()
+            .add((index + 1) * STACK)
+    } as u64;
     let start = &START[index % MAX_VCPUS];
     start.0.store(top, Ordering::SeqCst);
     start.1.store(main as usize as u64, Ordering::SeqCst);
     // SAFETY: the vCPU starts with its caches off.
     unsafe { asm!("dc civac, {}", "dsb sy", in(reg) core::ptr::from_ref(start)) };
     let entry = guest_secondary as *const () as u64;
-    firmware(CPU_ON, [index as u64, entry, core::ptr::from_ref(start) as u64])
+    firmware(
+        CPU_ON,
+        [index as u64, entry, core::ptr::from_ref(start) as u64],
+    )
 }
 
 #[repr(C, align(64))]
 struct Start(AtomicU64, AtomicU64);
 
-static START: [Start; MAX_VCPUS] = [const { Start(AtomicU64::new(0), AtomicU64::new(0)) }; MAX_VCPUS];
+static START: [Start; MAX_VCPUS] =
+    [const { Start(AtomicU64::new(0), AtomicU64::new(0)) }; MAX_VCPUS];
 
 /// Waits for an interrupt; masked ones wake too.
 pub fn wait() {
@@ -175,15 +192,24 @@ pub fn catch(f: impl FnOnce()) -> u64 {
 extern "C" fn guest_exception(frame: &mut [u64; 32]) {
     let (esr, far): (u64, u64);
     // SAFETY: reading these has no effect.
-    unsafe { asm!("mrs {}, esr_el1", "mrs {}, far_el1", out(reg) esr, out(reg) far, options(nostack)) };
+    unsafe {
+        asm!("mrs {}, esr_el1", "mrs {}, far_el1", out(reg) esr, out(reg) far, options(nostack))
+    };
     if CATCHING.load(Ordering::SeqCst) != 0 {
         CAUGHT.store(esr, Ordering::SeqCst);
         const INSTRUCTION_ABORT: u64 = 0x21;
         // A jump to nowhere goes on where it came from.
-        frame[31] = if esr >> 26 == INSTRUCTION_ABORT { frame[30] } else { frame[31] + 4 };
+        frame[31] = if esr >> 26 == INSTRUCTION_ABORT {
+            frame[30]
+        } else {
+            frame[31] + 4
+        };
         return;
     }
-    println!("FAIL exception: esr {esr:#x} far {far:#x} pc {:#x} lr {:#x}", frame[31], frame[30]);
+    println!(
+        "FAIL exception: esr {esr:#x} far {far:#x} pc {:#x} lr {:#x}",
+        frame[31], frame[30]
+    );
     println!("TEST exception: 0 passed, 1 failed");
     crate::hypercall::shutdown(xen_abi::sched::ShutdownReason::CRASH)
 }

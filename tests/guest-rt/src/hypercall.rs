@@ -20,7 +20,10 @@ pub fn call(_: Hypercall, _: [u64; 5]) -> i64 {
 
 /// Makes a hypercall of an operation and a structure that it reads and writes.
 pub fn op<T>(number: Hypercall, op: u32, arg: &mut T) -> i64 {
-    call(number, [op.into(), core::ptr::from_mut(arg) as u64, 0, 0, 0])
+    call(
+        number,
+        [op.into(), core::ptr::from_mut(arg) as u64, 0, 0, 0],
+    )
 }
 
 /// Makes a hypercall of an operation and a number.
@@ -33,7 +36,10 @@ struct Console;
 impl Write for Console {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         let address = s.as_ptr() as u64;
-        call(Hypercall::CONSOLE_IO, [ConsoleOp::WRITE.0.into(), s.len() as u64, address, 0, 0]);
+        call(
+            Hypercall::CONSOLE_IO,
+            [ConsoleOp::WRITE.0.into(), s.len() as u64, address, 0, 0],
+        );
         Ok(())
     }
 }
@@ -45,7 +51,13 @@ pub fn print(args: fmt::Arguments<'_>) {
 
 /// Reads what was typed; returns the number of bytes.
 pub fn read(to: &mut [u8]) -> usize {
-    let args = [ConsoleOp::READ.0.into(), to.len() as u64, to.as_mut_ptr() as u64, 0, 0];
+    let args = [
+        ConsoleOp::READ.0.into(),
+        to.len() as u64,
+        to.as_mut_ptr() as u64,
+        0,
+        0,
+    ];
     usize::try_from(call(Hypercall::CONSOLE_IO, args)).unwrap_or(0)
 }
 
@@ -70,6 +82,10 @@ pub fn yield_now() {
 /// Whether this is Oxen, by what it calls itself.
 pub fn is_oxen() -> bool {
     let mut extra = [0u8; 16];
-    op(Hypercall::XEN_VERSION, xen_abi::version::VersionOp::EXTRAVERSION.0, &mut extra);
+    op(
+        Hypercall::XEN_VERSION,
+        xen_abi::version::VersionOp::EXTRAVERSION.0,
+        &mut extra,
+    );
     extra.windows(4).any(|w| w == b"oxen")
 }

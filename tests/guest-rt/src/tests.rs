@@ -14,7 +14,11 @@ impl Tests {
     /// Begins the tests of a kernel.
     pub fn new(name: &'static str) -> Self {
         println!("testing {name}");
-        Self { name, passed: 0, failed: 0 }
+        Self {
+            name,
+            passed: 0,
+            failed: 0,
+        }
     }
 
     /// Checks that a result is the one expected.
@@ -34,6 +38,9 @@ impl Tests {
 
     /// Prints the verdict.
     pub fn finish(self) {
-        println!("TEST {}: {} passed, {} failed", self.name, self.passed, self.failed);
+        println!(
+            "TEST {}: {} passed, {} failed",
+            self.name, self.passed, self.failed
+        );
     }
 }

@@ -123,8 +123,7 @@ impl InfoArea {
     pub fn upcall_deliverable<A: Arch>(&self, vcpu: &Vcpu<A>) -> bool {
         self.place(vcpu).is_some_and(|(page, at)| {
             page.load_u8(at + UPCALL_PENDING, Ordering::SeqCst) != 0
-                && (!A::LAYOUT.upcall_mask
-                    || page.load_u8(at + UPCALL_MASK, Ordering::SeqCst) == 0)
+                && (!A::LAYOUT.upcall_mask || page.load_u8(at + UPCALL_MASK, Ordering::SeqCst) == 0)
         })
     }
 

@@ -20,7 +20,10 @@ const LOW: u64 = 1 << 20;
 /// Bytes that dom0 gets.
 pub(super) fn size(hv: &Hypervisor<Arm>, params: &Params) -> Result<u64, Failure> {
     let available = hv.frames.free_frames() << PAGE_SHIFT;
-    if let Some(asked) = params.dom0_mem.size.filter(|s| s.percent == 0 && !s.negative)
+    if let Some(asked) = params
+        .dom0_mem
+        .size
+        .filter(|s| s.percent == 0 && !s.negative)
         && asked.bytes > available
     {
         return Err(alloc::format!(
@@ -29,8 +32,8 @@ pub(super) fn size(hv: &Hypervisor<Arm>, params: &Params) -> Result<u64, Failure
             available >> 20
         ));
     }
-    let wanted = params.dom0_mem.resolve(available)
-        & !((1 << (PAGE_SHIFT + u32::from(MIN_ORDER))) - 1);
+    let wanted =
+        params.dom0_mem.resolve(available) & !((1 << (PAGE_SHIFT + u32::from(MIN_ORDER))) - 1);
     if wanted == 0 {
         return Err(alloc::format!(
             "there is too little memory for dom0: {} KiB are free",

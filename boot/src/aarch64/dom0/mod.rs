@@ -327,7 +327,10 @@ fn start(
     params: &Params,
 ) -> Result<(), Failure> {
     for n in 0..vcpus {
-        let vcpu = cannot(domain.add_vcpu(hv, VcpuId(n)), "a vCPU of dom0 cannot be made")?;
+        let vcpu = cannot(
+            domain.add_vcpu(hv, VcpuId(n)),
+            "a vCPU of dom0 cannot be made",
+        )?;
         if params.dom0_vcpus_pin
             && let Some(slot) = vcpu.slot()
         {

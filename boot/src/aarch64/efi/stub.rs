@@ -171,14 +171,14 @@ impl Firmware {
         // SAFETY: the firmware says that there is a device tree, whose header has two words and more.
         let (magic, size) = unsafe {
             let words = blob.cast::<u32>();
-            (
-                words.read_unaligned(),
-                words.add(1).read_unaligned(),
-            )
+            (words.read_unaligned(), words.add(1).read_unaligned())
         };
         let size = u64::from(u32::from_be(size));
         if u32::from_be(magic) != MAGIC || size > MAX_TREE {
-            say!(self, "Oxen: what the firmware has as its device tree is none");
+            say!(
+                self,
+                "Oxen: what the firmware has as its device tree is none"
+            );
             return Err(Status::LOAD_ERROR);
         }
         Ok(Place {

@@ -38,7 +38,11 @@ mod arm64 {
                 return;
             }
         }
-        println!("BENCH {name} {} ticks {iterations} iterations {} hz", m::ticks() - begun, m::frequency());
+        println!(
+            "BENCH {name} {} ticks {iterations} iterations {} hz",
+            m::ticks() - begun,
+            m::frequency()
+        );
     }
 
     fn enable_interrupts(vcpu: u64) {
@@ -101,18 +105,25 @@ mod arm64 {
     }
 
     pub(super) fn start(boot: Boot) {
-        println!("BENCH boot {} ticks 1 iterations {} hz", boot.ticks, m::frequency());
+        println!(
+            "BENCH boot {} ticks 1 iterations {} hz",
+            boot.ticks,
+            m::frequency()
+        );
         report("null-hypercall", 2000, || {
             plain(Hypercall::XEN_VERSION, VersionOp::VERSION.0, 0) > 0
         });
-        report("device-page-fault", 2000, || {
-            m::peek(GICD + 4) != 0
-        });
+        report("device-page-fault", 2000, || m::peek(GICD + 4) != 0);
         report("yield-alone", 1000, || {
             plain(Hypercall::SCHED_OP, SchedOp::YIELD.0, 0) == 0
         });
-        let mut map =
-            AddToPhysmap { domid: DOMID_SELF, size: 0, space: MapSpace::SHARED_INFO, idx: 0, gpfn: SHARED_GFN };
+        let mut map = AddToPhysmap {
+            domid: DOMID_SELF,
+            size: 0,
+            space: MapSpace::SHARED_INFO,
+            idx: 0,
+            gpfn: SHARED_GFN,
+        };
         op(Hypercall::MEMORY_OP, MemoryOp::ADD_TO_PHYSMAP.0, &mut map);
         // The distributor is on, group 1.
         m::poke(GICD, 0x12);
@@ -120,9 +131,16 @@ mod arm64 {
         // Before it runs: only then may another vCPU do it.
         use xen_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
         let page = &raw const INFO as u64;
-        let mut info = RegisterVcpuInfo { mfn: page >> 12, offset: 0, rsvd: 0 };
+        let mut info = RegisterVcpuInfo {
+            mfn: page >> 12,
+            offset: 0,
+            rsvd: 0,
+        };
         let arg = core::ptr::from_mut(&mut info) as u64;
-        guest_rt::hypercall::call(Hypercall::VCPU_OP, [VcpuOp::REGISTER_VCPU_INFO.0.into(), 1, arg, 0, 0]);
+        guest_rt::hypercall::call(
+            Hypercall::VCPU_OP,
+            [VcpuOp::REGISTER_VCPU_INFO.0.into(), 1, arg, 0, 0],
+        );
         if m::start_vcpu(1, sibling) != 0 {
             println!("BENCH end: there is no second vCPU");
             return;
@@ -135,7 +153,9 @@ mod arm64 {
         for _ in 0..10 {
             yield_now();
         }
-        report("sgi-to-waiting-sibling", 500, || wait_for_round(|| m::send_sgi(SGI << 24 | 1 << 1)));
+        report("sgi-to-waiting-sibling", 500, || {
+            wait_for_round(|| m::send_sgi(SGI << 24 | 1 << 1))
+        });
         events();
         println!("BENCH end");
     }

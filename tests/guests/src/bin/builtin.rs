@@ -57,11 +57,23 @@ fn command(line: &[u8]) {
 fn info() {
     let version = plain(Hypercall::XEN_VERSION, VersionOp::VERSION.0, 0);
     let mut extra = [0u8; 16];
-    op(Hypercall::XEN_VERSION, VersionOp::EXTRAVERSION.0, &mut extra);
+    op(
+        Hypercall::XEN_VERSION,
+        VersionOp::EXTRAVERSION.0,
+        &mut extra,
+    );
     let end = extra.iter().position(|b| *b == 0).unwrap_or(extra.len());
     let extra = core::str::from_utf8(extra.get(..end).unwrap_or_default()).unwrap_or("?");
-    println!("hello from a guest of Xen's interface {}.{}{extra}", version >> 16, version & 0xffff);
+    println!(
+        "hello from a guest of Xen's interface {}.{}{extra}",
+        version >> 16,
+        version & 0xffff
+    );
     let mut domid = DOMID_SELF;
-    let pages = op(Hypercall::MEMORY_OP, MemoryOp::CURRENT_RESERVATION.0, &mut domid);
+    let pages = op(
+        Hypercall::MEMORY_OP,
+        MemoryOp::CURRENT_RESERVATION.0,
+        &mut domid,
+    );
     println!("memory: {} MiB", pages >> 8);
 }

@@ -31,11 +31,20 @@ fn wrong_addresses(t: &mut Tests) {
     use guest_rt::machine::{catch, jump, peek, poke};
     /// Beyond every device and all memory.
     const NOWHERE: u64 = 0x70_0000_0000;
-    t.check("a load from nowhere is an exception", catch(|| {
+    t.check(
+        "a load from nowhere is an exception",
+        catch(|| {
             peek(NOWHERE);
-        }) != 0);
-    t.check("a store to nowhere is an exception", catch(|| poke(NOWHERE, 1)) != 0);
-    t.check("a jump to nowhere is an exception", catch(|| jump(NOWHERE)) != 0);
+        }) != 0,
+    );
+    t.check(
+        "a store to nowhere is an exception",
+        catch(|| poke(NOWHERE, 1)) != 0,
+    );
+    t.check(
+        "a jump to nowhere is an exception",
+        catch(|| jump(NOWHERE)) != 0,
+    );
     t.check("all goes on", catch(|| ()) == 0);
 }
 
@@ -57,9 +66,15 @@ fn argument(random: &mut Random) -> u64 {
 }
 
 fn random_hypercalls(t: &mut Tests) {
-    const NUMBERS: [u64; 16] = [7, 12, 13, 17, 18, 20, 21, 24, 32, 33, 34, 15, 26, 35, 36, 60];
+    const NUMBERS: [u64; 16] = [
+        7, 12, 13, 17, 18, 20, 21, 24, 32, 33, 34, 15, 26, 35, 36, 60,
+    ];
     let mut me = DOMID_SELF;
-    let pages = op(Hypercall::MEMORY_OP, MemoryOp::CURRENT_RESERVATION.0, &mut me);
+    let pages = op(
+        Hypercall::MEMORY_OP,
+        MemoryOp::CURRENT_RESERVATION.0,
+        &mut me,
+    );
     t.check("memory before", pages > 0);
     let mut random = Random::new(SEED);
     let mut made = 0u32;
@@ -93,6 +108,10 @@ fn random_hypercalls(t: &mut Tests) {
         }
     }
     t.expect("all were answered", made, CALLS);
-    let after = op(Hypercall::MEMORY_OP, MemoryOp::CURRENT_RESERVATION.0, &mut me);
+    let after = op(
+        Hypercall::MEMORY_OP,
+        MemoryOp::CURRENT_RESERVATION.0,
+        &mut me,
+    );
     t.expect("memory after", after, pages);
 }
