@@ -1,6 +1,6 @@
 //! Xen's hypercalls.
 //!
-//! A call travels one way: [`dispatch`] takes number and arguments from the registers, finds the row in the one
+//! A call travels one way: [`dispatch()`] takes number and arguments from the registers, finds the row in the one
 //! table, and runs its handler; the handler copies what the arguments point to exactly once into owned types,
 //! checks everything, asks [`xen_core::policy`], and calls an object of `xen-core`. Only `dispatch` applies the
 //! result. Handlers never see a register or a raw guest pointer again after decoding.

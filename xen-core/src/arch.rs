@@ -1,6 +1,6 @@
 //! The seam: what the hypervisor's core asks of an architecture.
 //!
-//! There is one implementation per architecture and one in software for tests ([`crate::soft`]). Dispatch is
+//! There is one implementation per architecture and one in software for tests (`crate::soft`). Dispatch is
 //! static: the binary instantiates `run::<X86>` or `run::<Arm>` once.
 
 use alloc::sync::Arc;

@@ -8,7 +8,7 @@ pub const MAIR: u64 = 0x04 | 0xff << 8 | 0x44 << 16;
 const VALID: u64 = 1 << 0;
 /// In levels 0 to 2 a table, in level 3 a page.
 const TABLE_OR_PAGE: u64 = 1 << 1;
-/// AP[1] is RES1 in a regime with one privilege level.
+/// AP\[1\] is RES1 in a regime with one privilege level.
 const AP1_RES1: u64 = 1 << 6;
 const AP2_READ_ONLY: u64 = 1 << 7;
 const SH_INNER: u64 = 3 << 8;

@@ -1,7 +1,7 @@
 //! Oxen's own address space on the hardware: final tables, the direct map, device mappings, CPU stacks.
 //!
 //! The entry code (see `boot`) switches the MMU on with a handful of static tables that map the image and nothing
-//! else. [`Builder`] then makes the final ones in two steps, because tables live in RAM that is only reachable once
+//! else. [`build`] then makes the final ones in two steps, because tables live in RAM that is only reachable once
 //! the direct map is there: first the image with its real permissions and one block of RAM, from a small pool in the
 //! image; then, on those tables, everything else from that block.
 #![expect(unsafe_code, reason = "translation tables and raw memory")]

@@ -98,7 +98,7 @@ pub(super) unsafe fn switch_tables(roots: Roots) {
 /// Attributes of the early mappings: page, AF, not executable; Normal memory read-only, or device registers.
 const EARLY_RAM: u64 = 0x0040_0000_0000_0787;
 const EARLY_DEVICE: u64 = 0x0040_0000_0000_0603;
-/// AP[1], which is RES1 at EL2 and must be clear at EL1.
+/// AP\[1\], which is RES1 at EL2 and must be clear at EL1.
 const AP1: u64 = 0x40;
 
 /// Maps `size` bytes at `pa` into the early tables, where the final ones will have the device tree. Returns the address

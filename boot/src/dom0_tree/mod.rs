@@ -1,7 +1,7 @@
 //! The device tree that dom0 boots with: the host's, less what the hypervisor keeps, with dom0's own memory, vCPUs,
 //! interrupt controller and hypervisor node.
 //!
-//! [`Selection`] decides for each node whether dom0 gets it; [`build`] writes the tree; [`passthrough`] lists the
+//! [`Selection`] decides for each node whether dom0 gets it; [`build`] writes the tree; [`passthrough()`] lists the
 //! registers and interrupts of the devices that dom0 gets, which the domain builder maps. All three follow the same
 //! selection, so that dom0 is told of no device it cannot reach, and reaches none it is not told of.
 //!

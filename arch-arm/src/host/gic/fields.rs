@@ -42,7 +42,7 @@ pub const fn sgi1r(mpidr: u64, id: u32) -> Result<u64> {
     Ok(target | aff1 << 16 | (id as u64) << 24 | aff2 << 32 | range << 44 | aff3 << 48)
 }
 
-/// GICR_TYPER[63:32] of the redistributor of the CPU with affinity `mpidr`.
+/// GICR_TYPER\[63:32\] of the redistributor of the CPU with affinity `mpidr`.
 pub const fn redistributor_affinity(mpidr: u64) -> u32 {
     ((mpidr >> 32 & 0xff) as u32) << 24 | (mpidr & 0xff_ffff) as u32
 }
