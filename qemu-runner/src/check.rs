@@ -84,7 +84,10 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
         ];
         step(&name, clippy(paths, &args));
     }
-    step("documentation: host", doc(paths, &["--workspace", "--exclude", "arch-arm"]));
+    step(
+        "documentation: host",
+        doc(paths, &["--workspace", "--exclude", "arch-arm"]),
+    );
     step(
         "documentation: arm64",
         doc(paths, &["-p", "boot", "-p", "arch-arm", "--target", arm]),
