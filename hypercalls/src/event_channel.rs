@@ -28,7 +28,7 @@ pub(crate) fn event_channel_op<A: Arch>(
             let mut op: AllocUnbound = call.read(arg)?;
             let target = call.target(op.dom, Verb::EventChannel)?;
             let remote = own_id(call, op.remote_dom);
-            op.port = target.evtchn.alloc_unbound(&target, remote)?.0;
+            op.port = target.evtchn.alloc_unbound(remote)?.0;
             call.write(arg, &op)?;
         }
         EvtchnOp::BIND_INTERDOMAIN => {

@@ -116,12 +116,14 @@ impl<A: Arch> Domain<A> {
             return Err(Error::Inval);
         }
         let arch = hv.arch.new_domain(&config)?;
+        let shared_info = hv.frames.alloc_page(DomainId::XEN)?;
+        let events_in = shared_info.try_clone().ok_or(Error::NoMem)?;
         Ok(Arc::new(Self {
             p2m: P2m::new(hv.arch.clone(), hv.frames, config.paging_pool)?,
-            evtchn: EventChannels::new(&config)?,
+            evtchn: EventChannels::new(&config, events_in)?,
             grants: GrantTable::new(hv.frames, &config)?,
             arch,
-            shared_info: hv.frames.alloc_page(DomainId::XEN)?,
+            shared_info,
             params: Mutex::new([0; HVM_PARAMS]),
             vm_assist: AtomicU64::new(0),
             vcpus: RwLock::new((0..config.max_vcpus).map(|_| None).collect()),

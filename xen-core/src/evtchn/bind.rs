@@ -15,11 +15,10 @@ impl<A: Arch> EventChannels<A> {
     /// Finds a free port and makes its channel; nothing is taken yet.
     ///
     /// Errors: [`Error::NoSpc`] without one; [`Error::Inval`] for a dying domain; [`Error::NoMem`].
-    fn find_port(&self, domain: &Domain<A>, ports: &mut Ports) -> Result<(Port, &Channel<A>)> {
+    fn find_port(&self, ports: &mut Ports) -> Result<(Port, &Channel<A>)> {
         if ports.closed {
             return Err(Error::Inval);
         }
-        self.attach_shared(domain)?;
         let limit = self.limit();
         // A port whose word still is in a queue would be announced at once, or by the wrong queue.
         let port = {
@@ -57,12 +56,12 @@ impl<A: Arch> EventChannels<A> {
         self.attach_vcpu(&vcpu)
     }
 
-    /// Allocates a port of `domain`, whose channels these are, to which `remote` may connect.
+    /// Allocates a port to which `remote` may connect.
     ///
     /// Errors: [`Error::NoSpc`] without a free port; [`Error::Inval`] for a dying domain; [`Error::NoMem`].
-    pub fn alloc_unbound(&self, domain: &Domain<A>, remote: DomainId) -> Result<Port> {
+    pub fn alloc_unbound(&self, remote: DomainId) -> Result<Port> {
         let mut ports = self.ports.lock();
-        let (port, channel) = self.find_port(domain, &mut ports)?;
+        let (port, channel) = self.find_port(&mut ports)?;
         self.occupy(&mut ports, port, channel, State::Unbound(remote), VcpuId(0));
         Ok(port)
     }
@@ -88,7 +87,7 @@ impl<A: Arch> EventChannels<A> {
         if !matches!(&*far.state.lock(), State::Unbound(waits_for) if *waits_for == domain.id()) {
             return Err(Error::Inval);
         }
-        let (port, near) = self.find_port(domain, &mut ports)?;
+        let (port, near) = self.find_port(&mut ports)?;
         self.occupy(
             &mut ports,
             port,
@@ -116,7 +115,7 @@ impl<A: Arch> EventChannels<A> {
         if slot.load(Ordering::Relaxed) != 0 {
             return Err(Error::Exist);
         }
-        let (port, channel) = self.find_port(domain, &mut ports)?;
+        let (port, channel) = self.find_port(&mut ports)?;
         self.occupy(&mut ports, port, channel, State::Virq(virq, vcpu), vcpu);
         slot.store(port.0, Ordering::Release);
         Ok(port)
@@ -129,7 +128,7 @@ impl<A: Arch> EventChannels<A> {
     pub fn bind_ipi(&self, domain: &Domain<A>, vcpu: VcpuId) -> Result<Port> {
         self.notifiable(domain, vcpu)?;
         let mut ports = self.ports.lock();
-        let (port, channel) = self.find_port(domain, &mut ports)?;
+        let (port, channel) = self.find_port(&mut ports)?;
         self.occupy(&mut ports, port, channel, State::Ipi, vcpu);
         Ok(port)
     }
@@ -150,7 +149,7 @@ impl<A: Arch> EventChannels<A> {
         if ports.pirqs.contains_key(&pirq) {
             return Err(Error::Exist);
         }
-        let (port, channel) = self.find_port(domain, &mut ports)?;
+        let (port, channel) = self.find_port(&mut ports)?;
         // All that can fail else has been done: what the architecture bound needs no undoing.
         hv.arch.bind_pirq(domain, pirq, share)?;
         self.occupy(&mut ports, port, channel, State::Pirq(pirq), VcpuId(0));

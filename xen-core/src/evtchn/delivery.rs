@@ -15,23 +15,20 @@ use crate::{Arch, Domain, Error, Gfn, Hypervisor, Port, Result, Vcpu, VcpuId};
 
 /// Where events are delivered to.
 pub(super) struct Delivery<A: Arch> {
-    /// The domain's shared info page; there once a port has been bound.
+    /// The domain's shared info page; gone when the domain is dying.
     shared: Option<FrameRef>,
     /// The vCPUs that ports notify, and those that poll.
     vcpus: Box<[Option<Arc<Vcpu<A>>>]>,
     /// There when the guest has chosen FIFO delivery.
     pub(super) fifo: Option<Fifo>,
-    /// The domain is dying and all of the above is gone.
-    closed: bool,
 }
 
 impl<A: Arch> Delivery<A> {
-    pub(super) fn new(vcpus: usize) -> Result<Self> {
+    pub(super) fn new(vcpus: usize, shared: FrameRef) -> Result<Self> {
         Ok(Self {
-            shared: None,
+            shared: Some(shared),
             vcpus: boxed(vcpus, |_| Ok(None))?,
             fifo: None,
-            closed: false,
         })
     }
 
@@ -41,7 +38,6 @@ impl<A: Arch> Delivery<A> {
             shared: None,
             vcpus: Box::default(),
             fifo: None,
-            closed: true,
         };
         core::mem::replace(self, closed)
     }
@@ -57,20 +53,6 @@ impl<A: Arch> EventChannels<A> {
     pub(super) fn delivery_mut(&self) -> RwLockWriteGuard<'_, Delivery<A>> {
         // An upgradeable guard keeps new readers out: guests cannot starve the writer by sending all the time.
         self.delivery.upgradeable_read().upgrade()
-    }
-
-    /// Notes where the domain's shared info page is.
-    pub(super) fn attach_shared(&self, domain: &Domain<A>) -> Result<()> {
-        if self.delivery.read().shared.is_some() {
-            return Ok(());
-        }
-        let page = domain.shared_info.try_clone().ok_or(Error::NoMem)?;
-        let mut delivery = self.delivery_mut();
-        if delivery.closed {
-            return Err(Error::Inval);
-        }
-        delivery.shared.get_or_insert(page);
-        Ok(())
     }
 
     /// Notes a vCPU that events may have to be announced to.

@@ -33,6 +33,7 @@ use core::sync::atomic::AtomicU32;
 use spin::{Mutex, Once, RwLock};
 use xen_abi::event_channel::{FIFO_NR_CHANNELS, TWO_LEVEL_NR_CHANNELS};
 
+use crate::mem::FrameRef;
 use crate::{Arch, Domain, DomainConfig, Error, Hypervisor, Port, Result};
 use channel::{Channel, State};
 use delivery::Delivery;
@@ -77,17 +78,17 @@ fn boxed<T>(len: usize, mut make: impl FnMut(usize) -> Result<T>) -> Result<Box<
 }
 
 impl<A: Arch> EventChannels<A> {
-    /// Makes an empty table.
+    /// Makes an empty table that delivers to the domain's shared info page.
     ///
     /// Errors: [`Error::NoMem`].
-    pub fn new(config: &DomainConfig) -> Result<Self> {
+    pub fn new(config: &DomainConfig, shared: FrameRef) -> Result<Self> {
         let count = config.max_port.saturating_add(1).min(FIFO_NR_CHANNELS);
         let vcpus = config.max_vcpus as usize;
         let this = Self {
             chunks: boxed((count as usize).div_ceil(CHUNK), |_| Ok(Once::new()))?,
             count,
             ports: Mutex::new(Ports::new(count)?),
-            delivery: RwLock::new(Delivery::new(vcpus)?),
+            delivery: RwLock::new(Delivery::new(vcpus, shared)?),
             virqs: boxed(vcpus, |_| Ok([const { AtomicU32::new(0) }; NR_VIRQS]))?,
             handlers: [const { AtomicU32::new(0) }; NR_VIRQS],
             pollers: AtomicU32::new(0),

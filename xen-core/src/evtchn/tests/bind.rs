@@ -13,13 +13,13 @@ fn uses(domain: &Domain<Soft>, port: Port) -> Use {
 fn ports_are_taken_lowest_first_and_used_again() {
     let (machine, domains) = machine();
     let d = &domains[1];
-    let ports: [_; 3] = core::array::from_fn(|_| d.evtchn.alloc_unbound(d, DomainId(2)).unwrap().0);
+    let ports: [_; 3] = core::array::from_fn(|_| d.evtchn.alloc_unbound(DomainId(2)).unwrap().0);
     assert_eq!(ports, [1, 2, 3]);
     assert_eq!(uses(d, Port(2)), Use::Unbound(DomainId(2)));
     d.evtchn.close(&machine.hv, d, Port(2)).unwrap();
     assert_eq!(uses(d, Port(2)), Use::Closed);
-    assert_eq!(d.evtchn.alloc_unbound(d, DomainId(0)), Ok(Port(2)));
-    assert_eq!(d.evtchn.alloc_unbound(d, DomainId(0)), Ok(Port(4)));
+    assert_eq!(d.evtchn.alloc_unbound(DomainId(0)), Ok(Port(2)));
+    assert_eq!(d.evtchn.alloc_unbound(DomainId(0)), Ok(Port(4)));
     end(machine, domains);
 }
 
@@ -35,26 +35,20 @@ fn ports_end_at_the_domains_limit_and_the_interfaces() {
     )
     .unwrap();
     for port in 1..=70 {
-        assert_eq!(
-            small.evtchn.alloc_unbound(&small, DomainId(0)),
-            Ok(Port(port))
-        );
+        assert_eq!(small.evtchn.alloc_unbound(DomainId(0)), Ok(Port(port)));
     }
-    assert_eq!(
-        small.evtchn.alloc_unbound(&small, DomainId(0)),
-        Err(Error::NoSpc)
-    );
+    assert_eq!(small.evtchn.alloc_unbound(DomainId(0)), Err(Error::NoSpc));
     assert!(small.evtchn.is_valid(Port(70)) && !small.evtchn.is_valid(Port(71)));
     assert_eq!(small.evtchn.status(Port(71)), Err(Error::Inval));
     machine.destroy(small);
 
     let d = &domains[0];
     for port in 1..4096 {
-        assert_eq!(d.evtchn.alloc_unbound(d, DomainId(0)), Ok(Port(port)));
+        assert_eq!(d.evtchn.alloc_unbound(DomainId(0)), Ok(Port(port)));
     }
-    assert_eq!(d.evtchn.alloc_unbound(d, DomainId(0)), Err(Error::NoSpc));
+    assert_eq!(d.evtchn.alloc_unbound(DomainId(0)), Err(Error::NoSpc));
     d.evtchn.init_control(d, V0, crate::Gfn(0), 0).unwrap();
-    assert_eq!(d.evtchn.alloc_unbound(d, DomainId(0)), Ok(Port(4096)));
+    assert_eq!(d.evtchn.alloc_unbound(DomainId(0)), Ok(Port(4096)));
     end(machine, domains);
 }
 
@@ -69,10 +63,7 @@ fn no_ports_at_all() {
         },
     )
     .unwrap();
-    assert_eq!(
-        none.evtchn.alloc_unbound(&none, DomainId(0)),
-        Err(Error::NoSpc)
-    );
+    assert_eq!(none.evtchn.alloc_unbound(DomainId(0)), Err(Error::NoSpc));
     assert_eq!(
         none.evtchn.status(Port(0)).map(|s| s.used_for),
         Ok(Use::Closed)
@@ -111,7 +102,7 @@ fn interdomain_needs_a_port_that_waits_for_the_caller() {
     let (machine, domains) = machine();
     let [dom0, a, b] = &domains;
     let hv = &machine.hv;
-    let for_dom0 = a.evtchn.alloc_unbound(a, dom0.id()).unwrap();
+    let for_dom0 = a.evtchn.alloc_unbound(dom0.id()).unwrap();
     let ipi = a.evtchn.bind_ipi(a, V0).unwrap();
     for port in [for_dom0, ipi, Port(0), Port(9), Port(5000), Port(u32::MAX)] {
         assert_eq!(
@@ -248,7 +239,7 @@ fn ipis_and_pirqs() {
 fn only_ports_of_no_vcpu_move() {
     let (machine, domains) = machine();
     let (d, e) = (&domains[0], &domains[0].evtchn);
-    let unbound = e.alloc_unbound(d, DomainId(1)).unwrap();
+    let unbound = e.alloc_unbound(DomainId(1)).unwrap();
     let (connected, _) = connect(&machine, d, &domains[1]);
     let global = e.bind_virq(d, 2, V0).unwrap();
     for port in [unbound, connected, global] {
@@ -271,7 +262,7 @@ fn only_ports_of_no_vcpu_move() {
 fn the_dump_names_every_port() {
     let (machine, domains) = machine();
     let d = &domains[1];
-    d.evtchn.alloc_unbound(d, DomainId(2)).unwrap();
+    d.evtchn.alloc_unbound(DomainId(2)).unwrap();
     let (port, peer) = connect(&machine, d, &domains[0]);
     d.evtchn.bind_virq(d, 1, V1).unwrap();
     guest::set_mask(d, 3);

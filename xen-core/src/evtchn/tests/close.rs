@@ -109,7 +109,7 @@ fn a_dead_domain_has_no_channels() {
     let (machine, domains) = machine();
     let ([dom0, a, b], hv) = (&domains, &machine.hv);
     let (pa, pb) = connect(&machine, a, b);
-    let waiting = a.evtchn.alloc_unbound(a, b.id()).unwrap();
+    let waiting = a.evtchn.alloc_unbound(b.id()).unwrap();
     for _ in 0..100 {
         connect(&machine, dom0, a);
     }
@@ -118,7 +118,7 @@ fn a_dead_domain_has_no_channels() {
     assert_eq!(a.evtchn.destroy(hv, a), Err(Error::Restart));
     // From the first step on, nothing can be bound.
     assert_eq!(a.evtchn.bind_ipi(a, V0), Err(Error::Inval));
-    assert_eq!(a.evtchn.alloc_unbound(a, DomainId(0)), Err(Error::Inval));
+    assert_eq!(a.evtchn.alloc_unbound(DomainId(0)), Err(Error::Inval));
     assert_eq!(
         b.evtchn.bind_interdomain(hv, b, a, waiting),
         Err(Error::Inval)
@@ -127,7 +127,7 @@ fn a_dead_domain_has_no_channels() {
     hv.arch.yield_every.store(0, Ordering::SeqCst);
     assert_eq!(b.evtchn.status(pb).unwrap().used_for, Use::Unbound(a.id()));
     assert_eq!(b.evtchn.send(hv, b, pb), Ok(()));
-    let for_a = b.evtchn.alloc_unbound(b, a.id()).unwrap();
+    let for_a = b.evtchn.alloc_unbound(a.id()).unwrap();
     assert_eq!(
         a.evtchn.bind_interdomain(hv, a, b, for_a),
         Err(Error::Inval)
@@ -156,7 +156,7 @@ fn binding_and_sending_from_all_sides() {
                 let own = &domains[me];
                 for round in 0..400usize {
                     let other = &domains[(me + 1 + round % 3) % 3];
-                    if let Ok(port) = own.evtchn.alloc_unbound(own, other.id())
+                    if let Ok(port) = own.evtchn.alloc_unbound(other.id())
                         && let Ok(peer) = other.evtchn.bind_interdomain(hv, other, own, port)
                     {
                         let _ = own.evtchn.send(hv, own, port);

@@ -11,7 +11,7 @@ use crate::{DomainId, Error, Gfn, Time};
 fn one_can_send_only_through_what_leads_somewhere() {
     let (machine, domains) = machine();
     let (d, hv) = (&domains[1], &machine.hv);
-    let unbound = d.evtchn.alloc_unbound(d, DomainId(2)).unwrap();
+    let unbound = d.evtchn.alloc_unbound(DomainId(2)).unwrap();
     let virq = d.evtchn.bind_virq(d, 1, V0).unwrap();
     assert_eq!(d.evtchn.send(hv, d, unbound), Ok(()));
     assert!(!d.evtchn.is_pending(unbound));
@@ -43,6 +43,21 @@ fn an_event_reaches_the_vcpu_once() {
     );
     assert_eq!(guest::handle_two_level(&vcpu), [pb.0]);
     assert_eq!(guest::handle_two_level(&vcpu), []);
+    drop(vcpu);
+    end(machine, domains);
+}
+
+#[test]
+fn ports_can_be_unmasked_before_any_is_bound() {
+    let (machine, domains) = machine();
+    let (d, hv) = (&domains[1], &machine.hv);
+    let vcpu = d.vcpu(V0).unwrap();
+    guest::set_mask(d, 1);
+    d.evtchn.unmask(hv, Port(1)).unwrap();
+    let port = d.evtchn.bind_ipi(d, V0).unwrap();
+    assert_eq!(port, Port(1));
+    d.evtchn.send(hv, d, port).unwrap();
+    assert_eq!(guest::handle_two_level(&vcpu), [1]);
     drop(vcpu);
     end(machine, domains);
 }

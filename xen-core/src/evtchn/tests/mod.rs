@@ -24,7 +24,7 @@ fn machine() -> (Machine, [Arc<Domain<Soft>>; 3]) {
 
 /// Connects two domains: the port of each.
 fn connect(machine: &Machine, a: &Arc<Domain<Soft>>, b: &Arc<Domain<Soft>>) -> (Port, Port) {
-    let port = a.evtchn.alloc_unbound(a, b.id()).unwrap();
+    let port = a.evtchn.alloc_unbound(b.id()).unwrap();
     (
         port,
         b.evtchn.bind_interdomain(&machine.hv, b, a, port).unwrap(),

@@ -130,7 +130,7 @@ impl World {
             Op::Alloc(a, b) => {
                 let (d, remote) = (&self.domains[a], DomainId(b as u16));
                 assert_eq!(
-                    d.evtchn.alloc_unbound(d, remote),
+                    d.evtchn.alloc_unbound(remote),
                     Ok(models[a].open(Use::Unbound(remote), 0))
                 );
             }
