@@ -13,8 +13,10 @@ use super::platform::Platform;
 use arch_arm::host::gic::Gic;
 use arch_arm::host::{mmu, percpu, timer};
 use arch_arm::machine::HALT;
+use boot::dom0_tree::MessageFrame;
 use boot::dt::GicVersion;
 use boot::range::PhysRange;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 use xen_core::{CpuId, Error, Result};
@@ -25,6 +27,15 @@ static HYP_TIMER: AtomicU32 = AtomicU32::new(0);
 /// The machine's interrupt controller; `None` before [`init`].
 pub(crate) fn gic() -> Option<&'static Gic> {
     GIC.get()
+}
+
+/// The interrupts that devices make pend through a GICv2m frame.
+///
+/// Errors: those of mapping its registers.
+pub(crate) fn of_message_frame(frame: &MessageFrame) -> Result<Range<u32>> {
+    // SAFETY: the device tree says that the registers are there, and reading MSI_TYPER does nothing.
+    let registers = unsafe { mmu::map_device(frame.registers.start(), frame.registers.size())? };
+    Ok(frame.interrupts(registers.read32(MessageFrame::TYPER)))
 }
 
 /// Starts the clock and the interrupt controller, and sets up the boot CPU's part of it.

@@ -25,7 +25,7 @@ mod writer;
 mod tests;
 
 pub use crate::range::Bank;
-pub use passthrough::{Passthrough, Problem, passthrough};
+pub use passthrough::{MessageFrame, Passthrough, Problem, passthrough};
 pub use select::{Fate, Selection};
 
 use crate::dt::{DtError, NodeId, Tree};
@@ -159,8 +159,9 @@ pub fn build(
                 }
             }
             Fate::Gic => {
+                writer.begin(node.name());
+                open.push(node.subtree_end());
                 nodes::gic(&mut writer, node, gic_phandle, &config.gic)?;
-                skip_to = node.subtree_end();
             }
             Fate::Hidden | Fate::Drop => skip_to = node.subtree_end(),
         }

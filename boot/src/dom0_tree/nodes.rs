@@ -119,15 +119,16 @@ pub(super) fn psci(writer: &mut Writer, host: &Tree<'_>) {
 }
 
 /// Properties of the host's GIC node that others' references into it depend on.
-const GIC_KEPT: [&str; 5] = [
+const GIC_KEPT: [&str; 6] = [
     "#interrupt-cells",
     "#address-cells",
     "#size-cells",
+    "ranges",
     "interrupt-parent",
     "linux,phandle",
 ];
 
-/// The node in place of the host's `node`. The number of cells of its specifiers and of its bus stays, since interrupt
+/// The properties of the node in place of the host's `node`. The number of cells of its specifiers and of its bus stays, since interrupt
 /// maps elsewhere depend on it.
 pub(super) fn gic(
     writer: &mut Writer,
@@ -157,7 +158,6 @@ pub(super) fn gic(
         }
         push_banks(&mut reg, &[on_bus], bus_cells, "dom0's GIC")
     };
-    writer.begin(node.name());
     match gic {
         Dom0Gic::V2 {
             distributor,
@@ -197,7 +197,6 @@ pub(super) fn gic(
         writer.prop_u32("#interrupt-cells", 3);
     }
     writer.prop_u32("phandle", phandle);
-    writer.end();
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
+use xen_core::PAGE_SIZE;
 
 /// What the domain builder maps into dom0 one to one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,10 +19,39 @@ pub struct Passthrough {
     pub reserved: Vec<PhysRange>,
     /// Shared interrupts, by number.
     pub spis: Vec<GicInterrupt>,
+    /// Frames whose shared interrupts only the hardware tells; their registers are in `mmio` too.
+    pub message_frames: Vec<MessageFrame>,
     /// Private interrupts that devices or the timer use, by number. The event-channel interrupt must not be one of them.
     pub ppis: Vec<GicInterrupt>,
     /// What could not be passed through.
     pub problems: Vec<Problem>,
+}
+
+/// A GICv2m frame: a device's write to it makes one of its shared interrupts pend (binding `arm,gic.yaml`; register
+/// layout in Arm's Server Base System Architecture, appendix on GICv2m).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageFrame {
+    /// Its registers, at least a page.
+    pub registers: PhysRange,
+    /// First interrupt, where the tree overrides `MSI_TYPER`.
+    pub base: Option<u32>,
+    /// Number of interrupts, where the tree overrides `MSI_TYPER`.
+    pub count: Option<u32>,
+}
+
+impl MessageFrame {
+    /// Offset of `MSI_TYPER`, 32 bits.
+    pub const TYPER: usize = 8;
+
+    /// The frame's interrupts, given the content of `MSI_TYPER`; empty if they are not all shared interrupts.
+    pub fn interrupts(&self, typer: u32) -> Range<u32> {
+        let base = self.base.unwrap_or(typer >> 16 & 0x3ff);
+        let count = self.count.unwrap_or(typer & 0x3ff);
+        match base.checked_add(count) {
+            Some(end) if base >= 32 && end <= 1020 => base..end,
+            _ => 0..0,
+        }
+    }
 }
 
 /// Something that dom0 does not get although its tree lists it. `Display` says it in one sentence.
@@ -63,7 +94,7 @@ impl fmt::Display for Problem {
 /// Lists what the devices that `selection` keeps need. Disabled devices need nothing. `gic` is the root GIC's node.
 pub fn passthrough(host: &Tree<'_>, selection: &Selection, gic: NodeId) -> Passthrough {
     let mut lists = Lists {
-        withheld: withheld(host, gic),
+        withheld: withheld(host, selection, gic),
         ..Lists::default()
     };
     for node in host.nodes() {
@@ -75,6 +106,7 @@ pub fn passthrough(host: &Tree<'_>, selection: &Selection, gic: NodeId) -> Passt
     let mut result = Passthrough {
         mmio: merge(lists.mmio),
         reserved: merge(lists.reserved),
+        message_frames: lists.message_frames,
         problems: lists.problems,
         ..Passthrough::default()
     };
@@ -88,11 +120,12 @@ pub fn passthrough(host: &Tree<'_>, selection: &Selection, gic: NodeId) -> Passt
     result
 }
 
-/// Pages that no device's registers may name: RAM, the root GIC's registers and those of its parts.
-fn withheld(host: &Tree<'_>, gic: NodeId) -> Vec<PhysRange> {
+/// Pages that no device's registers may name: RAM, the root GIC's registers and those of its parts that stay hidden.
+fn withheld(host: &Tree<'_>, selection: &Selection, gic: NodeId) -> Vec<PhysRange> {
     let mut ranges = Vec::new();
     for node in host.nodes() {
-        let parts_of_gic = host.node(gic).is_some_and(|gic| node.is_within(gic));
+        let parts_of_gic =
+            host.node(gic).is_some_and(|gic| node.is_within(gic)) && !selection.keeps(node.id());
         if node.is_memory() || parts_of_gic {
             // A malformed one is reported where it is used.
             ranges.extend(node.mmio().unwrap_or_default());
@@ -107,6 +140,7 @@ struct Lists {
     mmio: Vec<PhysRange>,
     reserved: Vec<PhysRange>,
     interrupts: BTreeMap<u32, GicInterrupt>,
+    message_frames: Vec<MessageFrame>,
     problems: Vec<Problem>,
 }
 
@@ -117,7 +151,12 @@ impl Lists {
                 let pages = ranges.iter().filter_map(PhysRange::to_pages);
                 self.reserved.extend(pages);
             }
-            Ok(ranges) => self.take_mmio(node, &ranges),
+            Ok(ranges) => {
+                if node.is_message_frame() {
+                    self.take_message_frame(node, &ranges);
+                }
+                self.take_mmio(node, &ranges);
+            }
             Err(error) => self.problems.push(Problem::Node(error)),
         }
         if is_pci_host(node) {
@@ -129,6 +168,27 @@ impl Lists {
         match interrupts(node) {
             Ok(interrupts) => self.take_interrupts(node, &interrupts),
             Err(error) => self.problems.push(Problem::Node(error)),
+        }
+    }
+
+    fn take_message_frame(&mut self, node: Node<'_, '_>, ranges: &[PhysRange]) {
+        let number = |name| node.u32(name);
+        match (
+            number("arm,msi-base-spi"),
+            number("arm,msi-num-spis"),
+            ranges.first(),
+        ) {
+            (Ok(base), Ok(count), Some(registers)) if registers.size() >= PAGE_SIZE => {
+                self.message_frames.push(MessageFrame {
+                    registers: *registers,
+                    base,
+                    count,
+                })
+            }
+            (Err(error), ..) | (_, Err(error), _) => self.problems.push(Problem::Node(error)),
+            _ => self.problems.push(Problem::Node(
+                node.bad_property("reg", "is not the page of registers of a GICv2m frame"),
+            )),
         }
     }
 

@@ -51,7 +51,9 @@ impl Selection {
             // Parents come first in document order.
             let inherited = match node.parent().map(|parent| selection.fate(parent.id())) {
                 None | Some(Fate::Keep) => None,
-                // Interrupt translation, MSI frames and partitions are parts of the real GIC.
+                // Frames that turn messages into shared interrupts work beside a virtual GIC as well. Interrupt
+                // translation and partitions are parts of the real one.
+                Some(Fate::Gic) if node.is_message_frame() => None,
                 Some(Fate::Gic) => Some(Fate::Hidden),
                 Some(fate) => Some(fate),
             };

@@ -129,21 +129,17 @@ fn devices_are_kept_and_references_into_nothing_are_not() {
     for v3 in [false, true] {
         let (blob, host) = (dom0(v3), machine(v3));
         let (tree, host) = (Tree::new(&blob).unwrap(), Tree::new(&host).unwrap());
-        for gone in [
-            "/soc/uart",
-            "/soc/smmu",
-            "/gic/its",
-            "/pmu",
-            "/cpus/cpu-map",
-        ] {
+        for gone in ["/soc/uart", "/soc/smmu", "/pmu", "/cpus/cpu-map"] {
             assert!(
                 host.find(gone).is_some() && tree.find(gone).is_none(),
                 "{gone}"
             );
         }
+        assert!(tree.find("/gic/its").is_none());
+        assert_eq!(tree.find("/gic/v2m").is_some(), !v3);
         let rtc = tree.find("/soc/rtc").unwrap();
         assert!(rtc.has("interrupts-extended") && !rtc.has("iommus"));
-        assert!(!tree.find("/pcie").unwrap().has("msi-map"));
+        assert_eq!(tree.find("/pcie").unwrap().has("msi-map"), !v3);
         for same in [
             "/soc/i2c/sensor",
             "/soc/dma",
@@ -417,4 +413,37 @@ proptest! {
             prop_assert_eq!(tree.cpus().unwrap().len(), 3);
         }
     }
+}
+
+#[test]
+fn message_frames_are_passed_through() {
+    let (blob, out) = (machine(false), dom0(false));
+    let (host, tree) = (Tree::new(&blob).unwrap(), Tree::new(&out).unwrap());
+    let gic = host.gic().unwrap().node;
+    let list = passthrough(&host, &Selection::new(&host, gic, &[]), gic);
+    let registers = range(0x2008_0000, 0x1000);
+    let frame = MessageFrame {
+        registers,
+        base: None,
+        count: None,
+    };
+    assert_eq!(list.message_frames, [frame]);
+    assert!(list.mmio.contains(&registers) && list.problems.is_empty());
+    assert_eq!(tree.find("/gic/v2m").unwrap().mmio().unwrap(), [registers]);
+
+    assert_eq!(frame.interrupts(80 << 16 | 64), 80..144);
+    let limited = MessageFrame {
+        base: Some(96),
+        count: Some(2),
+        ..frame
+    };
+    assert_eq!(limited.interrupts(80 << 16 | 64), 96..98);
+    for nonsense in [0, 16 << 16 | 4, 1000 << 16 | 21, u32::MAX] {
+        assert!(frame.interrupts(nonsense).is_empty(), "{nonsense:#x}");
+    }
+    let v3 = machine(true);
+    let host = Tree::new(&v3).unwrap();
+    let gic = host.gic().unwrap().node;
+    let list = passthrough(&host, &Selection::new(&host, gic, &[]), gic);
+    assert_eq!(list.message_frames, []);
 }

@@ -144,6 +144,9 @@ pub(crate) const V2_COMPATIBLE: &[&str] = &[
 /// `compatible` strings of GICv3 implementations.
 pub(crate) const V3_COMPATIBLE: &[&str] = &["arm,gic-v3", "qcom,msm8996-gic-v3"];
 
+/// `compatible` string of frames of the GICv2m extension.
+const MESSAGE_FRAME: &str = "arm,gic-v2m-frame";
+
 /// More redistributor regions than any machine has.
 const MAX_REGIONS: u32 = 64;
 
@@ -169,6 +172,11 @@ impl<'a> Tree<'a> {
 impl<'t, 'a> Node<'t, 'a> {
     pub(crate) fn is_gic(&self) -> bool {
         self.is_compatible(V2_COMPATIBLE) || self.is_compatible(V3_COMPATIBLE)
+    }
+
+    /// Whether the node is a GICv2m frame: devices write to it to make a shared interrupt pend.
+    pub(crate) fn is_message_frame(&self) -> bool {
+        self.is_compatible(&[MESSAGE_FRAME])
     }
 
     fn read_gic(&self) -> Result<Gic, DtError> {

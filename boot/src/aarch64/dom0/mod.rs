@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use arch_arm::decode::mpidr_of;
-use arch_arm::host::cache;
+use arch_arm::host::{cache, mmu};
 use arch_arm::machine::{Arm, GicLayout};
 use boot::cmdline::Params;
 use boot::dom0_tree::{
@@ -26,6 +26,7 @@ use xen_core::{
 };
 
 use super::hypervisor::module_bytes;
+use super::interrupts;
 use super::platform::Platform;
 use super::start::Early;
 
@@ -272,6 +273,18 @@ fn pass_devices_through(
             log::warn!("interrupt {} is not given to dom0: {e:?}", interrupt.intid);
         }
     }
+    for frame in &devices.message_frames {
+        let interrupts = cannot(
+            interrupts::of_message_frame(frame),
+            "a GICv2m frame cannot be mapped",
+        )?;
+        for intid in interrupts {
+            // Messages are edges.
+            if let Err(e) = hv.arch.route(intid, domain, true) {
+                log::warn!("interrupt {intid} is not given to dom0: {e:?}");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -312,7 +325,7 @@ fn write(domain: &Domain<Arm>, at: GuestPhysAddr, bytes: &[u8]) -> Result<(), Fa
 
 fn clean(at: GuestPhysAddr, size: u64) {
     // dom0's guest-physical addresses are physical ones.
-    if let Some(va) = arch_arm::host::mmu::phys_to_virt(xen_core::HostPhysAddr(at.0)) {
+    if let Some(va) = mmu::phys_to_virt(xen_core::HostPhysAddr(at.0)) {
         cache::clean_range(va as u64, size);
     }
     cache::invalidate_instructions();

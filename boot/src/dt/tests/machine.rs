@@ -166,12 +166,19 @@ pub(crate) fn machine(v3: bool) -> Vec<u8> {
     dt.cells("#size-cells", &[2]);
     dt.cells("ranges", &[]);
     dt.cells("phandle", &[GIC]);
-    let its: [(&str, &[u32]); 3] = [
-        ("reg", &[0, 0x2008_0000, 0, 0x2_0000]),
+    let messages: [(&str, &[u32]); 3] = [
+        (
+            "reg",
+            &[0, 0x2008_0000, 0, if v3 { 0x2_0000 } else { 0x1000 }],
+        ),
         ("#msi-cells", &[1]),
         ("phandle", &[ITS]),
     ];
-    dt.device("its@20080000", "arm,gic-v3-its", &its);
+    if v3 {
+        dt.device("its@20080000", "arm,gic-v3-its", &messages);
+    } else {
+        dt.device("v2m@20080000", "arm,gic-v2m-frame", &messages);
+    }
     dt.end(node);
 
     let node = dt.begin("pcie@3f000000");
