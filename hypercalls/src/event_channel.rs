@@ -7,7 +7,8 @@ use xen_abi::event_channel::{
 };
 use xen_core::evtchn::Use;
 use xen_core::policy::Verb;
-use xen_core::{Arch, DomainId, Error, Gfn, Port, Result, VcpuId};
+use xen_core::{Arch, Domain, DomainId, Error, Gfn, Port, Result, VcpuId};
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::call::{Call, DONE, Outcome};
 
@@ -29,7 +30,7 @@ pub(crate) fn event_channel_op<A: Arch>(
             let target = call.target(op.dom, Verb::EventChannel)?;
             let remote = own_id(call, op.remote_dom);
             op.port = target.evtchn.alloc_unbound(remote)?.0;
-            call.write(arg, &op)?;
+            tell(call, arg, &op, &target, op.port)?;
         }
         EvtchnOp::BIND_INTERDOMAIN => {
             let mut op: BindInterdomain = call.read(arg)?;
@@ -37,23 +38,23 @@ pub(crate) fn event_channel_op<A: Arch>(
             op.local_port = own
                 .bind_interdomain(call.hv, domain, &remote, Port(op.remote_port))?
                 .0;
-            call.write(arg, &op)?;
+            tell(call, arg, &op, domain, op.local_port)?;
         }
         EvtchnOp::BIND_VIRQ => {
             let mut op: BindVirq = call.read(arg)?;
             op.port = own.bind_virq(domain, op.virq.0, VcpuId(op.vcpu))?.0;
-            call.write(arg, &op)?;
+            tell(call, arg, &op, domain, op.port)?;
         }
         EvtchnOp::BIND_IPI => {
             let mut op: BindIpi = call.read(arg)?;
             op.port = own.bind_ipi(domain, VcpuId(op.vcpu))?.0;
-            call.write(arg, &op)?;
+            tell(call, arg, &op, domain, op.port)?;
         }
         EvtchnOp::BIND_PIRQ => {
             let mut op: BindPirq = call.read(arg)?;
             let share = op.flags.contains(BindPirqFlags::WILL_SHARE);
             op.port = own.bind_pirq(call.hv, domain, op.pirq, share)?.0;
-            call.write(arg, &op)?;
+            tell(call, arg, &op, domain, op.port)?;
         }
         EvtchnOp::CLOSE => {
             let Close { port } = call.read(arg)?;
@@ -78,6 +79,8 @@ pub(crate) fn event_channel_op<A: Arch>(
         }
         EvtchnOp::INIT_CONTROL => {
             let mut op: InitControl = call.read(arg)?;
+            // A block stays where it is once it is placed: first whether the answer can be given.
+            call.write(arg, &op)?;
             op.link_bits =
                 own.init_control(domain, VcpuId(op.vcpu), Gfn(op.control_gfn), op.offset)? as u8;
             call.write(arg, &op)?;
@@ -93,6 +96,22 @@ pub(crate) fn event_channel_op<A: Arch>(
         _ => return Err(Error::NoSys),
     }
     DONE
+}
+
+/// Tells the caller about a port of `domain` that was just bound; a port that nobody knows of is closed again.
+///
+/// Errors: [`Error::Fault`].
+fn tell<A: Arch, T: IntoBytes + Immutable>(
+    call: &mut Call<'_, A>,
+    arg: u64,
+    op: &T,
+    domain: &Domain<A>,
+    port: u32,
+) -> Result<()> {
+    call.write(arg, op).inspect_err(|_| {
+        // It fails only if another vCPU has guessed the port and closed or keeps changing it: then it is in use.
+        let _ = domain.evtchn.close(call.hv, domain, Port(port));
+    })
 }
 
 /// The domain that `id` names, without asking whether it exists: it may come later.

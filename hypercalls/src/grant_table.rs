@@ -6,6 +6,7 @@ use xen_abi::grant_table::{
     GrantStatus, GrantTableOp, MapFlags as WireMapFlags, MapGrantRef, QuerySize, SetVersion,
     SetupTable, SwapGrantRef, Transfer, UnmapAndReplace, UnmapGrantRef,
 };
+use xen_abi::xen::DOMID_SELF;
 use xen_core::grant::{CopyEnd, CopyPlace, MapFlags, Mapped, Status, copy};
 use xen_core::policy::{self, Verb};
 use xen_core::{Arch, Error, Gfn, GrantRef, GuestPhysAddr, HostPhysAddr, Mfn, PAGE_SIZE, Result};
@@ -31,7 +32,18 @@ pub(crate) fn grant_table_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -
         count,
     };
     match GrantTableOp(command as u32) {
-        GrantTableOp::MAP_GRANT_REF => batch.run(call, map),
+        GrantTableOp::MAP_GRANT_REF => batch.each::<A, MapGrantRef>(call, |call, n| {
+            let mut op: MapGrantRef = call.read_at(array, n)?;
+            map(call, &mut op);
+            call.write_at(array, n, &op).inspect_err(|_| {
+                // A mapping whose handle nobody knows could never be undone.
+                if op.status == GrantStatus::OKAY {
+                    let gfn = Gfn::containing(GuestPhysAddr(op.host_addr));
+                    let domain = call.domain();
+                    let _ = domain.grants.unmap(domain, op.handle, gfn);
+                }
+            })
+        }),
         GrantTableOp::UNMAP_GRANT_REF => batch.run(call, unmap),
         GrantTableOp::COPY => batch.run(call, copy_one),
         GrantTableOp::SWAP_GRANT_REF => batch.run(call, |call, op: &mut SwapGrantRef| {
@@ -128,7 +140,7 @@ fn status_of(result: Result<(), Status>) -> GrantStatus {
     }
 }
 
-fn map<A: Arch>(call: &mut Call<'_, A>, op: &mut MapGrantRef) -> Result<()> {
+fn map<A: Arch>(call: &mut Call<'_, A>, op: &mut MapGrantRef) {
     match map_one(call, op) {
         Ok(mapped) => {
             op.handle = mapped.handle;
@@ -137,7 +149,6 @@ fn map<A: Arch>(call: &mut Call<'_, A>, op: &mut MapGrantRef) -> Result<()> {
         }
         Err(status) => op.status = wire(status),
     }
-    Ok(())
 }
 
 fn map_one<A: Arch>(call: &Call<'_, A>, op: &MapGrantRef) -> Result<Mapped, Status> {
@@ -184,6 +195,10 @@ fn copy_end<A: Arch>(
     end: &GrantCopyPtr,
     granted: bool,
 ) -> Result<CopyEnd<A>, Status> {
+    // A page is the caller's own, and not even the caller's number names it.
+    if !granted && end.domid != DOMID_SELF {
+        return Err(Status::PermissionDenied);
+    }
     let domain = call
         .domain_by_id(end.domid)
         .map_err(|_| Status::BadDomain)?;
@@ -203,7 +218,7 @@ fn copy_one<A: Arch>(call: &mut Call<'_, A>, op: &mut GrantCopy) -> Result<()> {
     let result =
         copy_end(call, &op.source, op.flags.contains(CopyFlags::SOURCE_GREF)).and_then(|from| {
             let to = copy_end(call, &op.dest, op.flags.contains(CopyFlags::DEST_GREF))?;
-            copy(call.domain(), &from, &to, op.len)
+            copy(call.hv, call.domain(), &from, &to, op.len)
         });
     op.status = status_of(result);
     Ok(())

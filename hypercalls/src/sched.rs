@@ -22,6 +22,7 @@ pub(crate) fn sched_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resu
         }
         SchedOp::BLOCK => {
             call.vcpu.info.unmask(call.vcpu);
+            A::prepare_to_wait(call.hv, call.vcpu, call.context, true);
             call.vcpu.block(call.hv);
             DONE
         }
@@ -77,6 +78,7 @@ fn poll<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
     } else {
         Time(poll.timeout)
     };
+    A::prepare_to_wait(call.hv, call.vcpu, call.context, false);
     call.vcpu.poll(call.hv, &ports, deadline);
     DONE
 }

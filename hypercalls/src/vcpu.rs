@@ -14,12 +14,24 @@ pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resul
     }
     match op {
         VcpuOp::IS_UP => Ok(Outcome::Done(vcpu.is_up().into())),
+        VcpuOp::INITIALISE => {
+            A::initialise_vcpu(&vcpu, &mut |to| call.read_bytes(arg, to))?;
+            DONE
+        }
         VcpuOp::UP => {
+            if !A::is_initialised(&vcpu) {
+                return Err(Error::Inval);
+            }
             vcpu.up(call.hv);
             DONE
         }
         VcpuOp::DOWN => {
             vcpu.down(call.hv);
+            DONE
+        }
+        VcpuOp::SEND_NMI => {
+            A::raise_nmi(&vcpu)?;
+            vcpu.kick(call.hv);
             DONE
         }
         VcpuOp::GET_RUNSTATE_INFO => {
@@ -38,7 +50,7 @@ pub(crate) fn vcpu_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Resul
             let address = GuestVirtAddr(addr.0);
             if address.0 == 0 {
                 vcpu.runstate.unregister();
-            } else if vcpu.domain.config.runstate_translated {
+            } else if vcpu.domain.runstate_translated {
                 vcpu.runstate
                     .register_translated(&vcpu, address, |at| call.translate(at))?;
             } else {

@@ -166,10 +166,41 @@ pub trait Arch: Sized + Send + Sync + 'static {
     fn raise_upcall(hv: &Hypervisor<Self>, vcpu: &Vcpu<Self>);
     /// Whether an interrupt other than the upcall would be taken by the vCPU now. Keeps it from blocking.
     fn has_pending_interrupt(vcpu: &Vcpu<Self>) -> bool;
+    /// The vCPU, whose state is loaded on this CPU, is about to block or to poll by hypercall: shows to
+    /// [`Arch::has_pending_interrupt`] what only its registers hold. `unmask` lets interrupts in, as `SCHEDOP_block` does,
+    /// where the upcall is one of them and no mask of its own.
+    fn prepare_to_wait(
+        _hv: &Hypervisor<Self>,
+        _vcpu: &Arc<Vcpu<Self>>,
+        _context: &mut Self::Context,
+        _unmask: bool,
+    ) {
+    }
     /// One of the vCPU's timers, as the architecture numbered it, has fired.
     fn timer_fired(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, timer: u32);
     /// The vCPU ends: cancels its timers and whatever else refers to it.
     fn retire_vcpu(_hv: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) {}
+    /// Whether the vCPU has a state to run from, so that `VCPUOP_up` may start it.
+    fn is_initialised(_vcpu: &Vcpu<Self>) -> bool {
+        true
+    }
+    /// Gives a vCPU that is down and has no state yet the one that `VCPUOP_initialise` names; `read` copies the
+    /// first bytes of the caller's structure.
+    ///
+    /// Errors: [`Error::Exist`] for one that has a state; [`Error::Inval`] for a state that no CPU can have; what `read`
+    /// says.
+    fn initialise_vcpu(
+        _vcpu: &Vcpu<Self>,
+        _read: &mut dyn FnMut(&mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    /// Makes a non-maskable interrupt pending (`VCPUOP_send_nmi`). The core wakes or kicks the vCPU afterwards.
+    ///
+    /// Errors: [`Error::NoSys`] where there is no such thing.
+    fn raise_nmi(_vcpu: &Vcpu<Self>) -> Result<()> {
+        Err(Error::NoSys)
+    }
     /// A virtual or pass-through interrupt of a domain: what `PHYSDEVOP_eoi` and friends act upon.
     ///
     /// Errors: [`Error::NoSys`] where interrupts are not routed through event channels.

@@ -26,7 +26,17 @@ impl CpuMask {
 
     /// The first `count` CPUs.
     pub fn first(count: u32) -> Self {
-        (0..count.min(Self::MAX_CPUS)).map(CpuId).collect()
+        let mut mask = Self::EMPTY;
+        let mut left = count;
+        for word in &mut mask.0 {
+            *word = match left {
+                0 => break,
+                1..64 => (1 << left) - 1,
+                _ => u64::MAX,
+            };
+            left = left.saturating_sub(u64::BITS);
+        }
+        mask
     }
 
     /// The set of one CPU.
@@ -82,7 +92,8 @@ impl CpuMask {
 
     /// Whether it has no members.
     pub fn is_empty(&self) -> bool {
-        self.0 == [0; WORDS]
+        // Not a comparison of arrays, which becomes a call of `memcmp`.
+        self.0.iter().fold(0, |all, word| all | word) == 0
     }
 
     /// Number of members.

@@ -57,8 +57,9 @@ pub struct DomainConfig {
     pub interrupts: u32,
     /// Version of the virtual interrupt controller where there are several (Arm: 2 or 3); 0 is the machine's.
     pub gic_version: u32,
-    /// Runstate areas registered by virtual address are translated at registration.
-    pub runstate_translated: bool,
+    /// Whether run-state areas registered by virtual address are translated at registration (or else walked at each
+    /// update); `None` is the administrator's choice in [`crate::Settings`], or else the architecture's.
+    pub runstate_translated: Option<bool>,
 }
 
 /// Life of a domain. Only [`Domain::kill`] and its continuation move it.
@@ -95,6 +96,8 @@ pub struct Domain<A: Arch> {
     pub shared_info: FrameRef,
     /// HVM parameters by index.
     pub params: Mutex<[u64; HVM_PARAMS]>,
+    /// Whether run-state areas registered by virtual address are translated at registration.
+    pub runstate_translated: bool,
     /// Bits set by `vm_assist`.
     pub vm_assist: AtomicU64,
     vcpus: RwLock<Vec<Option<Arc<Vcpu<A>>>>>,
@@ -125,6 +128,10 @@ impl<A: Arch> Domain<A> {
             arch,
             shared_info,
             params: Mutex::new([0; HVM_PARAMS]),
+            runstate_translated: config
+                .runstate_translated
+                .or(hv.settings.runstate_translated)
+                .unwrap_or(A::RUNSTATE_TRANSLATED_AT_REGISTRATION),
             vm_assist: AtomicU64::new(0),
             vcpus: RwLock::new((0..config.max_vcpus).map(|_| None).collect()),
             pages: AtomicU64::new(0),

@@ -1,5 +1,8 @@
 //! Access to guest memory: by copy, page by page, with a reference on each frame while it is touched.
 
+#[cfg(test)]
+mod tests;
+
 use crate::p2m::P2mType;
 use crate::{
     Arch, Domain, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, PAGE_SIZE, Result, Vcpu,

@@ -57,6 +57,11 @@ pub struct Settings {
     pub version: (u16, u16),
     /// Highest grant-table version that domains get.
     pub max_grant_version: u32,
+    /// Copies may follow a version 2 grant entry of one domain to a grant of another (`gnttab=transitive`).
+    pub transitive_grants: bool,
+    /// Whether run-state areas registered by virtual address are translated at registration, for domains whose
+    /// configuration does not say; `None` is the architecture's choice.
+    pub runstate_translated: Option<bool>,
     /// Wall-clock time of system time 0, in nanoseconds since 1970, until dom0 sets it.
     pub boot_wallclock: u64,
 }
@@ -104,6 +109,7 @@ impl<A: Arch> Hypervisor<A> {
                 idle_time: AtomicU64::new(0),
             })
             .collect();
+        console.set_wallclock(settings.boot_wallclock);
         Ok(Self {
             arch: Arc::new(arch),
             frames,
@@ -191,6 +197,7 @@ impl<A: Arch> Hypervisor<A> {
     /// Sets the wall clock: nanoseconds since 1970 at system time 0. All domains see it.
     pub fn set_wallclock(&self, base: u64) {
         *self.wallclock.lock() = base;
+        self.console.set_wallclock(base);
         for domain in self.domains.all() {
             self.publish_wallclock(&domain);
         }

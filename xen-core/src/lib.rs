@@ -8,8 +8,10 @@
 extern crate alloc;
 
 mod arch;
+pub mod clock;
 pub mod console;
 mod cpumask;
+pub mod crash;
 mod domain;
 mod error;
 pub mod evtchn;

@@ -1,5 +1,8 @@
 //! What a physical CPU does: one loop, on one stack.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
@@ -23,7 +26,8 @@ pub fn run<A: Arch>(hv: &Hypervisor<A>, dispatch: Dispatch<A>) -> ! {
 pub fn step<A: Arch>(hv: &Hypervisor<A>, dispatch: Dispatch<A>) {
     let cpu = hv.arch.this_cpu();
     do_softirqs(hv, cpu);
-    let choice = hv.sched.pick(cpu, hv.arch.now());
+    let now = hv.arch.now();
+    let choice = hv.sched.pick(cpu, now);
     if let Some(other) = choice.kick {
         hv.reschedule(other);
     }
@@ -32,7 +36,7 @@ pub fn step<A: Arch>(hv: &Hypervisor<A>, dispatch: Dispatch<A>) {
     }
     program_timer(hv, cpu);
     match choice.next {
-        Some((_, unit)) => run_vcpu(hv, cpu, &unit.0, dispatch),
+        Some((_, unit)) => run_vcpu(hv, cpu, &unit.0, now, dispatch),
         None => idle(hv, cpu),
     }
 }
@@ -49,24 +53,53 @@ fn idle<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) {
     }
 }
 
-fn run_vcpu<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId, vcpu: &Arc<Vcpu<A>>, dispatch: Dispatch<A>) {
+fn run_vcpu<A: Arch>(
+    hv: &Hypervisor<A>,
+    cpu: CpuId,
+    vcpu: &Arc<Vcpu<A>>,
+    now: Time,
+    dispatch: Dispatch<A>,
+) {
     // The CPU that ran it last has let go of it: a vCPU is chosen only after it was saved.
     let mut context = vcpu.context();
     vcpu.set_cpu(Some(cpu));
     vcpu.switches.fetch_add(1, Ordering::Relaxed);
-    vcpu.runstate.enter(State::Running, hv.arch.now());
+    vcpu.runstate.enter(State::Running, now);
     A::load(hv, vcpu, &mut context);
     vcpu.runstate.publish(hv, vcpu, &mut context);
-    while !do_softirqs(hv, cpu) {
+    // The common case, nothing to do, costs one load.
+    while hv.pending(cpu) == 0 || !gives_way(hv, cpu) {
         match A::enter(hv, vcpu, &mut context) {
             Exit::Interrupt => A::poll_interrupts(hv),
             Exit::Hypercall => dispatch(hv, vcpu, &mut context),
             Exit::Other(exit) => A::handle_exit(hv, vcpu, &mut context, exit),
         }
     }
+    // While its address space is still there to be walked. Whoever wakes it from here on finds it on this CPU and
+    // leaves the accounting to the last line, which changes nothing if nobody did.
+    let now = hv.arch.now();
+    vcpu.account(now);
+    vcpu.runstate.publish(hv, vcpu, &mut context);
     A::save(hv, vcpu, &mut context);
     vcpu.set_cpu(None);
-    vcpu.account(hv.arch.now());
+    vcpu.account(now);
+}
+
+/// Does the work that waits on this CPU; true if the vCPU that runs must be saved, for the scheduler to choose again.
+fn gives_way<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) -> bool {
+    if !do_softirqs(hv, cpu) {
+        return false;
+    }
+    let Some(until) = hv.sched.go_on(cpu, hv.arch.now()) else {
+        return true;
+    };
+    let before = hv
+        .pcpu(cpu)
+        .map(|p| p.slice_end.swap(until.0, Ordering::Relaxed));
+    if before != Some(until.0) {
+        program_timer(hv, cpu);
+    }
+    false
 }
 
 /// Does the work that waits on this CPU; true if the scheduler must choose again.

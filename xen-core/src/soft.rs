@@ -105,6 +105,10 @@ pub struct SoftContext {
     pub program: VecDeque<Step>,
     /// Virtual pages that lead elsewhere than to the guest-physical page of the same number; `None`: nowhere.
     pub pages: BTreeMap<u64, Option<u64>>,
+    /// An interrupt is pending that nothing but these registers shows.
+    pub held_interrupt: bool,
+    /// Interrupts are kept out.
+    pub masked: bool,
     in_hypercall: bool,
 }
 
@@ -351,6 +355,17 @@ impl Arch for Soft {
     fn has_pending_interrupt(vcpu: &Vcpu<Self>) -> bool {
         vcpu.arch.interrupt.load(Ordering::SeqCst)
     }
+    fn prepare_to_wait(
+        _: &Hypervisor<Self>,
+        vcpu: &Arc<Vcpu<Self>>,
+        context: &mut SoftContext,
+        unmask: bool,
+    ) {
+        if core::mem::take(&mut context.held_interrupt) {
+            vcpu.arch.interrupt.store(true, Ordering::SeqCst);
+        }
+        context.masked &= !unmask;
+    }
     fn timer_fired(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, timer: u32) {
         hv.arch
             .record(Call::Timer(vcpu.domain.id(), vcpu.id, timer));
@@ -391,6 +406,8 @@ impl Machine {
             command_line: "console=soft".into(),
             version: (4, 17),
             max_grant_version: 2,
+            transitive_grants: true,
+            runstate_translated: None,
             boot_wallclock: 1_000_000_000_000_000_000,
         };
         become_cpu(CpuId(0));
@@ -418,7 +435,7 @@ impl Machine {
             handle: [id as u8; 16],
             interrupts: 0,
             gic_version: 0,
-            runstate_translated: true,
+            runstate_translated: None,
         }
     }
 

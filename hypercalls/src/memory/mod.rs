@@ -2,8 +2,9 @@
 
 mod physmap;
 mod reservation;
+mod resource;
 
-use xen_abi::memory::MemoryOp;
+use xen_abi::memory::{Exchange, MemoryOp};
 use xen_core::policy::Verb;
 use xen_core::{Arch, Error, Result};
 
@@ -19,7 +20,8 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
         // The others keep no progress in the command.
         _ if start != 0
             && op != MemoryOp::ADD_TO_PHYSMAP
-            && op != MemoryOp::ADD_TO_PHYSMAP_BATCH =>
+            && op != MemoryOp::ADD_TO_PHYSMAP_BATCH
+            && op != MemoryOp::ACQUIRE_RESOURCE =>
         {
             Err(Error::Inval)
         }
@@ -46,6 +48,20 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
         MemoryOp::ADD_TO_PHYSMAP => physmap::add(call, start, arg),
         MemoryOp::ADD_TO_PHYSMAP_BATCH => physmap::add_batch(call, start, arg),
         MemoryOp::REMOVE_FROM_PHYSMAP => physmap::remove(call, arg),
+        MemoryOp::EXCHANGE => exchange(call, arg),
+        // No page is shared between domains to save memory.
+        MemoryOp::GET_SHARING_FREED_PAGES | MemoryOp::GET_SHARING_SHARED_PAGES => {
+            Ok(Outcome::Done(0))
+        }
+        MemoryOp::ACQUIRE_RESOURCE => resource::acquire(call, start, arg),
         _ => Err(Error::NoSys),
     }
+}
+
+/// `XENMEM_exchange`: frames for others at better places in the machine, which a translated domain cannot tell apart.
+///
+/// Errors: [`Error::Fault`]; [`Error::Inval`].
+fn exchange<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
+    let _: Exchange = call.read(arg)?;
+    Err(Error::Inval)
 }

@@ -143,7 +143,7 @@ fn add_one<A: Arch>(
 }
 
 /// Takes memory out of the way of what is about to be mapped at `gfn`, where it must stay its domain's.
-fn make_room<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, gfn: Gfn) -> Result<()> {
+pub(super) fn make_room<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, gfn: Gfn) -> Result<()> {
     match target.p2m.lookup(gfn) {
         Some(entry) if target.config.direct_mapped && entry.kind.is_ram() => {
             reservation::take(call, target, gfn)

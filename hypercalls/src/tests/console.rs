@@ -26,6 +26,7 @@ fn write(guest: &Guest<'_>, text: &str) -> i64 {
 #[test]
 fn dom0_writes_as_it_likes() {
     let world = World::new();
+    world.machine.hv.console.set_to_ring(true);
     let dom0 = world.guest(0);
     assert_eq!(write(&dom0, "Hello,\x07 "), 0);
     assert_eq!(write(&dom0, "world\n"), 0);
@@ -39,6 +40,7 @@ fn dom0_writes_as_it_likes() {
 #[test]
 fn a_bad_buffer() {
     let world = World::new();
+    world.machine.hv.console.set_to_ring(true);
     let dom0 = world.guest(0);
     assert_eq!(dom0.call(CONSOLE, &[0, 1, NOWHERE]), err(Error::Fault));
     assert_eq!(dom0.call(CONSOLE, &[0, 10, u64::MAX]), err(Error::Fault));

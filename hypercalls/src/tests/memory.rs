@@ -224,7 +224,16 @@ fn what_is_asked() {
         domu.call(MEMORY, &[MemoryOp::MAXIMUM_RAM_PAGE.0.into(), NOWHERE]),
         end
     );
-    for op in [5, 9, 10, 11, 12, 13, 16, 17, 18, 19, 24, 25, 26, 27, 28, 29] {
+    // Sharing saves nothing; there is nothing to trade.
+    for (op, arg, result) in [
+        (18, NOWHERE, 0),
+        (19, NOWHERE, 0),
+        (11, ARG, err(Error::Inval)),
+        (11, NOWHERE, err(Error::Fault)),
+    ] {
+        assert_eq!(domu.call(MEMORY, &[op, arg]), result, "{op}");
+    }
+    for op in [5, 9, 10, 12, 13, 16, 17, 24, 25, 26, 27, 29] {
         assert_eq!(domu.call(MEMORY, &[op, ARG]), err(Error::NoSys), "{op}");
     }
     world.end([domu]);

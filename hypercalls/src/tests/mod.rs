@@ -2,11 +2,9 @@
 //! and that nothing is left behind.
 
 mod console;
-mod copies;
 mod direct;
 mod dispatch;
 mod events;
-mod fifo;
 mod grants;
 mod hvm;
 mod memory;
@@ -14,13 +12,12 @@ mod multicall;
 mod physmap;
 mod platform;
 mod random;
+mod resource;
 mod runstate;
 mod sched;
-mod tables;
 mod vcpu;
 mod version;
 mod wide;
-mod yields;
 
 use alloc::sync::Arc;
 use alloc::vec;

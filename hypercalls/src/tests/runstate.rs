@@ -131,7 +131,7 @@ fn unregistering_lets_the_frames_go() {
 fn addresses_that_are_walked_at_each_update() {
     let world = World::new();
     let one = world.guest_with(DomainConfig {
-        runstate_translated: false,
+        runstate_translated: Some(false),
         ..Machine::config(1)
     });
     mark(&one, 0x8000);

@@ -150,6 +150,30 @@ fn blocking() {
 }
 
 #[test]
+fn what_only_the_registers_show_keeps_from_waiting() {
+    let world = World::new();
+    let one = world.guest(1);
+    upcall(&one, 0, 0);
+    for op in [1, 3] {
+        {
+            let mut context = one.vcpu.context();
+            (context.held_interrupt, context.masked) = (true, true);
+        }
+        one.vcpu.arch.interrupt.store(false, SeqCst);
+        let answer = if op == 1 {
+            one.call(SCHED, &[1])
+        } else {
+            poll(&one, &[], 0)
+        };
+        assert_eq!(answer, 0);
+        assert!(!blocked(&one), "{op}");
+        // Blocking lets interrupts in, polling does not.
+        assert_eq!(one.vcpu.context().masked, op == 3);
+    }
+    world.end([one]);
+}
+
+#[test]
 fn polling() {
     let world = World::new();
     let one = world.guest(1);

@@ -157,7 +157,7 @@ fn vcpu_info_that_is_refused() {
     ] {
         assert_eq!(
             register(&one, 0, 20, offset),
-            err(Error::Inval),
+            err(Error::Nxio),
             "{offset:#x}"
         );
     }

@@ -25,6 +25,8 @@ impl Wide {
             command_line: "".into(),
             version: (4, 17),
             max_grant_version: 1,
+            transitive_grants: true,
+            runstate_translated: None,
             boot_wallclock: 0,
         };
         Hypervisor::new(Self, memory.frames(), console, settings).expect("a machine")

@@ -5,20 +5,29 @@
 //! character (Ctrl-a) is typed three times, then to the hypervisor's debug keys, and so on.
 
 mod input;
+mod level;
 mod ring;
+mod stamp;
 #[cfg(test)]
 mod tests;
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::{Mutex, Once};
 
 use input::{Focus, Input};
+use level::{Limiter, Threshold, Verdict};
 use ring::Ring;
 
-use crate::{Arch, DomainId, Hypervisor};
+use crate::{Arch, DomainId, Hypervisor, Result};
+
+pub use level::Levels;
+pub use stamp::{Clock, Timestamps};
+
+/// Target of log records about what a guest did: their level counts as a guest's message's.
+pub const GUEST: &str = "guest";
 
 /// VIRQ that tells the hardware domain about input.
 const VIRQ_CONSOLE: u32 = 2;
@@ -34,8 +43,16 @@ pub struct Console {
     sink: Once<Sink>,
     ring: Mutex<Ring>,
     input: Mutex<Input>,
-    level: AtomicU8,
-    guest_level: AtomicU8,
+    level: Threshold,
+    guest_level: Threshold,
+    limiter: Mutex<Limiter>,
+    /// What the hardware domain writes goes into the ring too.
+    to_ring: AtomicBool,
+    /// [`Timestamps`].
+    stamps: AtomicU8,
+    clock: Once<Clock>,
+    /// Nanoseconds since 1970 at system time 0; 0 while that is not known.
+    wallclock: AtomicU64,
     /// Serialises lines of different CPUs.
     line: Mutex<()>,
 }
@@ -53,8 +70,13 @@ impl Console {
             sink: Once::new(),
             ring: Mutex::new(Ring::new()),
             input: Mutex::new(Input::new()),
-            level: AtomicU8::new(LevelFilter::Info as u8),
-            guest_level: AtomicU8::new(LevelFilter::Warn as u8),
+            level: Threshold::new(LevelFilter::Info),
+            guest_level: Threshold::new(LevelFilter::Warn),
+            limiter: Mutex::new(Limiter::new()),
+            to_ring: AtomicBool::new(false),
+            stamps: AtomicU8::new(Timestamps::None as u8),
+            clock: Once::new(),
+            wallclock: AtomicU64::new(0),
             line: Mutex::new(()),
         }
     }
@@ -68,9 +90,42 @@ impl Console {
     }
 
     /// Sets what is shown: messages of the hypervisor, and of guests' doing.
-    pub fn set_levels(&self, hypervisor: LevelFilter, guests: LevelFilter) {
-        self.level.store(hypervisor as u8, Ordering::Relaxed);
-        self.guest_level.store(guests as u8, Ordering::Relaxed);
+    pub fn set_levels(&self, hypervisor: impl Into<Levels>, guests: impl Into<Levels>) {
+        self.level.set(hypervisor.into());
+        self.guest_level.set(guests.into());
+    }
+
+    /// Says what time it is; only the first call counts. Until then messages have no timestamps, and none is kept
+    /// back for being one too many.
+    pub fn set_clock(&self, clock: Clock) {
+        self.clock.call_once(|| clock);
+    }
+
+    /// Sets the wall clock: nanoseconds since 1970 at system time 0.
+    pub fn set_wallclock(&self, base: u64) {
+        self.wallclock.store(base, Ordering::Relaxed);
+    }
+
+    /// Chooses what stands before each of the hypervisor's lines.
+    pub fn set_timestamps(&self, kind: Timestamps) {
+        self.stamps.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Chooses whether the hardware domain's output goes into the ring too.
+    pub fn set_to_ring(&self, on: bool) {
+        self.to_ring.store(on, Ordering::Relaxed);
+    }
+
+    /// Makes the ring hold `size` bytes; of what it holds the latest stays.
+    ///
+    /// Errors: [`crate::Error::Inval`] for 0; [`crate::Error::NoMem`], with the ring as it was.
+    pub fn set_ring_size(&self, size: usize) -> Result<()> {
+        self.ring.lock().resize(size)
+    }
+
+    /// Number of bytes the ring holds.
+    pub fn ring_size(&self) -> usize {
+        self.ring.lock().size()
     }
 
     /// Sets the switch character: Ctrl and this letter; `None` turns switching off. `to_xen` gives the
@@ -85,6 +140,18 @@ impl Console {
         };
     }
 
+    /// Writes the timestamp of a line.
+    fn stamp(&self) -> fmt::Result {
+        let kind = Timestamps::from_number(self.stamps.load(Ordering::Relaxed));
+        match self.clock.get() {
+            Some(clock) if kind != Timestamps::None => {
+                let wallclock = self.wallclock.load(Ordering::Relaxed);
+                stamp::write(&mut Raw(self), kind, *clock, wallclock)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn emit(&self, bytes: &[u8]) {
         self.ring.lock().push(bytes);
         if let Some(sink) = self.sink.get() {
@@ -95,12 +162,16 @@ impl Console {
     /// Writes what the hardware domain wants on the console, as it is.
     pub fn write_hardware_domain(&self, bytes: &[u8]) {
         let _line = self.line.lock();
-        self.emit(bytes);
+        if self.to_ring.load(Ordering::Relaxed) {
+            self.emit(bytes);
+        } else if let Some(sink) = self.sink.get() {
+            sink(bytes);
+        }
     }
 
     /// Writes a line of another domain, prefixed by its number; unprintable bytes are left out.
     pub fn write_guest(&self, domain: DomainId, line: &[u8]) {
-        if !self.shows_guests(Level::Info) {
+        if !self.admits(self.guest_level.judge(Level::Info)) {
             return;
         }
         let _line = self.line.lock();
@@ -111,9 +182,34 @@ impl Console {
         self.emit(b"\n");
     }
 
-    /// Whether messages of guests' doing are shown at this level.
+    /// Whether messages of guests' doing are shown at this level, if there are not too many.
     pub fn shows_guests(&self, level: Level) -> bool {
-        level as u8 <= self.guest_level.load(Ordering::Relaxed)
+        self.guest_level.judge(level) != Verdict::Never
+    }
+
+    fn judge(&self, metadata: &Metadata<'_>) -> Verdict {
+        let threshold = if metadata.target() == GUEST {
+            &self.guest_level
+        } else {
+            &self.level
+        };
+        threshold.judge(metadata.level())
+    }
+
+    /// Whether a message is shown now. Says how many were not before one that is.
+    fn admits(&self, verdict: Verdict) -> bool {
+        match (verdict, self.clock.get()) {
+            (Verdict::Never, _) => false,
+            (Verdict::Always, _) | (Verdict::Limited, None) => true,
+            (Verdict::Limited, Some(clock)) => {
+                let now = (clock.now)();
+                let admitted = self.limiter.lock().admit(now);
+                if let Some(lost @ 1..) = admitted {
+                    self.print(format_args!("{lost} messages suppressed"));
+                }
+                admitted.is_some()
+            }
+        }
     }
 
     /// Prints lines from the hypervisor whatever the level, each with the prefix: answers to debug keys.
@@ -187,10 +283,10 @@ impl Console {
 
 impl Log for Console {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() as u8 <= self.level.load(Ordering::Relaxed)
+        self.judge(metadata) != Verdict::Never
     }
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
+        if self.admits(self.judge(record.metadata())) {
             self.print(*record.args());
         }
     }
@@ -218,6 +314,7 @@ impl Write for Prefixed<'_> {
         for line in s.split_inclusive('\n') {
             if self.at_start {
                 self.console.emit(b"(XEN) ");
+                self.console.stamp()?;
             }
             self.console.emit(line.as_bytes());
             self.at_start = line.ends_with('\n');

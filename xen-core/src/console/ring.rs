@@ -1,12 +1,19 @@
 //! The ring that keeps the console's latest output.
 
-/// Bytes kept.
-pub(super) const SIZE: usize = 32 * 1024;
+use alloc::vec::Vec;
 
-/// The latest [`SIZE`] bytes, addressed by their position since start-up.
+use crate::{Error, Result};
+
+/// Bytes kept until [`Ring::resize`].
+pub(super) const SIZE: usize = 16 * 1024;
+
+/// The latest bytes, addressed by their position since start-up.
 #[derive(Debug)]
 pub(super) struct Ring {
-    bytes: [u8; SIZE],
+    /// In use from the start, before there is a heap.
+    fixed: [u8; SIZE],
+    /// In use if not empty.
+    chosen: Vec<u8>,
     start: u64,
     end: u64,
 }
@@ -14,31 +21,76 @@ pub(super) struct Ring {
 impl Ring {
     pub(super) const fn new() -> Self {
         Self {
-            bytes: [0; SIZE],
+            fixed: [0; SIZE],
+            chosen: Vec::new(),
             start: 0,
             end: 0,
         }
     }
 
+    fn bytes(&self) -> &[u8] {
+        if self.chosen.is_empty() {
+            &self.fixed
+        } else {
+            &self.chosen
+        }
+    }
+
+    /// Number of bytes kept.
+    pub(super) fn size(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// Keeps `size` bytes from now on, of what there is the latest.
+    ///
+    /// Errors: [`Error::Inval`] for 0; [`Error::NoMem`].
+    pub(super) fn resize(&mut self, size: usize) -> Result<()> {
+        if size == 0 {
+            return Err(Error::Inval);
+        }
+        let mut new = Vec::new();
+        new.try_reserve_exact(size).map_err(|_| Error::NoMem)?;
+        new.resize(size, 0);
+        let start = self.start.max(self.end.saturating_sub(size as u64));
+        let old = self.bytes();
+        for at in start..self.end {
+            if let (Some(to), Some(from)) = (
+                new.get_mut((at % size as u64) as usize),
+                old.get((at % old.len() as u64) as usize),
+            ) {
+                *to = *from;
+            }
+        }
+        self.start = start;
+        self.chosen = new;
+        Ok(())
+    }
+
     pub(super) fn push(&mut self, from: &[u8]) {
+        let (start, mut end) = (self.start, self.end);
+        let bytes = if self.chosen.is_empty() {
+            &mut self.fixed[..]
+        } else {
+            &mut self.chosen[..]
+        };
+        let size = bytes.len() as u64;
         for byte in from {
-            if let Some(place) = self.bytes.get_mut(self.end as usize % SIZE) {
+            if let Some(place) = bytes.get_mut((end % size) as usize) {
                 *place = *byte;
             }
-            self.end += 1;
+            end += 1;
         }
-        self.start = self.start.max(self.end.saturating_sub(SIZE as u64));
+        self.end = end;
+        self.start = start.max(end.saturating_sub(size));
     }
 
     pub(super) fn read(&self, from: u64, to: &mut [u8]) -> (u64, usize) {
         let from = from.clamp(self.start, self.end);
         let count = to.len().min((self.end - from) as usize);
+        let bytes = self.bytes();
         for (n, place) in (0..count as u64).zip(to.iter_mut()) {
-            *place = self
-                .bytes
-                .get((from + n) as usize % SIZE)
-                .copied()
-                .unwrap_or(0);
+            let at = ((from + n) % bytes.len() as u64) as usize;
+            *place = bytes.get(at).copied().unwrap_or(0);
         }
         (from + count as u64, count)
     }

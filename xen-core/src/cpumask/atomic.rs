@@ -35,6 +35,11 @@ impl AtomicCpuMask {
             .is_some_and(|word| word.load(Ordering::SeqCst) & bit(cpu) != 0)
     }
 
+    /// Whether it has no members right now.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| word.load(Ordering::SeqCst) == 0)
+    }
+
     /// Its members right now; not one moment's, when others change it meanwhile.
     pub(crate) fn load(&self) -> CpuMask {
         let mut mask = CpuMask::EMPTY;
@@ -50,7 +55,8 @@ fn one_of_many_takes_a_member_out() {
     let mask = AtomicCpuMask::default();
     assert!(mask.insert(CpuId(70)) && !mask.insert(CpuId(70)));
     assert_eq!(mask.load(), CpuMask::one(CpuId(70)));
+    assert!(!mask.is_empty());
     assert!(mask.remove(CpuId(70)) && !mask.remove(CpuId(70)));
     assert!(!mask.insert(CpuId(300)) && !mask.remove(CpuId(300)));
-    assert!(mask.load().is_empty());
+    assert!(mask.is_empty() && mask.load().is_empty());
 }

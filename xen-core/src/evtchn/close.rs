@@ -115,7 +115,15 @@ impl<A: Arch> EventChannels<A> {
             // Another vCPU has bound one meanwhile.
             return Err(Error::Restart);
         }
-        _fifo = self.delivery_mut().fifo.take();
+        let mut delivery = self.delivery_mut();
+        _fifo = delivery.fifo.take();
+        if _fifo.is_some() {
+            // Left from before the guest chose FIFO, whose guests do not look there: nothing is pending now, and a
+            // bit that is set already would announce nothing.
+            for vcpu in domain.vcpus() {
+                vcpu.info.withdraw_words(&vcpu);
+            }
+        }
         Ok(())
     }
 

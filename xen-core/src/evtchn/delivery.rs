@@ -290,6 +290,7 @@ pub(super) fn note_lost<A: Arch>(vcpu: &Vcpu<A>, port: Port, lost: &AtomicU32) {
     let count = lost.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     if count.is_power_of_two() {
         log::warn!(
+            target: crate::console::GUEST,
             "d{}: event words keep changing, port {port} not linked ({count} events lost)",
             vcpu.domain.id()
         );

@@ -1,7 +1,7 @@
 //! What is in use of a grant table.
 
 use crate::mem::FrameRef;
-use crate::{DomainId, Gfn};
+use crate::{DomainId, Gfn, GrantRef};
 
 /// Users beyond this many of one entry are refused.
 const MAX_PINS: u32 = 1 << 20;
@@ -19,6 +19,22 @@ pub(super) struct Active {
 pub(super) struct Grant {
     /// To whom.
     pub(super) grantee: DomainId,
+    /// What.
+    pub(super) what: Granted,
+}
+
+/// What an entry grants.
+#[derive(Debug)]
+pub(super) enum Granted {
+    /// Memory of the granter's.
+    Memory(Memory),
+    /// The use of another domain's grant to the granter (`GTF_transitive`).
+    Grant(Onward),
+}
+
+/// Granted memory.
+#[derive(Debug)]
+pub(super) struct Memory {
     /// The granter's frame number.
     pub(super) gfn: Gfn,
     /// The frame.
@@ -27,6 +43,15 @@ pub(super) struct Grant {
     pub(super) start: u16,
     /// Number of bytes that may be copied; mappings need a whole page.
     pub(super) length: u16,
+}
+
+/// A grant that is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Onward {
+    /// Whose it is.
+    pub(super) domain: DomainId,
+    /// Which.
+    pub(super) gref: GrantRef,
 }
 
 impl Active {

@@ -3,8 +3,9 @@
 use alloc::sync::Arc;
 
 use super::Status;
+use super::table::Use;
 use crate::mem::{FrameRef, Page};
-use crate::{Arch, Domain, Dying, Gfn, GrantRef, PAGE_SIZE};
+use crate::{Arch, Domain, Dying, Gfn, GrantRef, Hypervisor, PAGE_SIZE};
 
 /// Bytes moved at a time.
 const CHUNK: usize = 256;
@@ -28,28 +29,87 @@ pub struct CopyEnd<A: Arch> {
     pub offset: u16,
 }
 
-/// A page held for the time of a copy.
-struct Held<'a, A: Arch> {
-    end: &'a CopyEnd<A>,
-    frame: FrameRef,
+/// A use of a grant, which ends when this is dropped.
+struct Using<A: Arch> {
+    granter: Arc<Domain<A>>,
+    gref: GrantRef,
     write: bool,
 }
 
-impl<A: Arch> Drop for Held<'_, A> {
+impl<A: Arch> Drop for Using<A> {
     fn drop(&mut self) {
-        if let CopyPlace::Granted(gref) = self.end.place {
-            self.end.domain.grants.release_use(gref, self.write);
-        }
+        self.granter.grants.release_use(self.gref, self.write);
     }
 }
 
+/// A page held for the time of a copy.
+struct Held<A: Arch> {
+    frame: FrameRef,
+    /// Offset and length of what may be copied.
+    part: (u16, u16),
+    /// Of a grant that was passed on: the one it leads to. Ends first.
+    _onward: Option<Using<A>>,
+    _grant: Option<Using<A>>,
+}
+
+/// Begins a use of `granter`'s grant `gref` to `caller`. One that is passed on (`GTF_transitive`) is followed once:
+/// the domain it leads to must have granted it to `granter`, itself and not by passing on another one. Each entry is
+/// marked in use before the next is looked at, and no two tables are locked at a time.
+fn use_grant<A: Arch>(
+    hv: &Hypervisor<A>,
+    caller: &Domain<A>,
+    granter: &Arc<Domain<A>>,
+    gref: GrantRef,
+    write: bool,
+) -> Result<Held<A>, Status> {
+    let using = |granter: &Arc<Domain<A>>, gref| Using {
+        granter: granter.clone(),
+        gref,
+        write,
+    };
+    let transitive = hv.settings.transitive_grants;
+    let found = granter
+        .grants
+        .acquire_any(granter, gref, caller, write, transitive)?;
+    // Ended by any return from here on.
+    let grant = using(granter, gref);
+    let onward = match found {
+        Use::Memory(frame, start, length) => {
+            return Ok(Held {
+                frame,
+                part: (start, length),
+                _onward: None,
+                _grant: Some(grant),
+            });
+        }
+        Use::Onward(onward) => onward,
+    };
+    // To pass on a grant of its own would lead round in a circle. Leading back to the caller is fine.
+    if onward.domain == granter.id() {
+        return Err(Status::GeneralError);
+    }
+    let owner = hv
+        .domains
+        .get(onward.domain)
+        .filter(|owner| owner.dying() == Dying::Alive)
+        .ok_or(Status::GeneralError)?;
+    let (frame, start, length) = owner.grants.acquire(&owner, onward.gref, granter, write)?;
+    Ok(Held {
+        frame,
+        part: (start, length),
+        _onward: Some(using(&owner, onward.gref)),
+        _grant: Some(grant),
+    })
+}
+
 impl<A: Arch> CopyEnd<A> {
-    fn hold<'a>(
-        &'a self,
+    fn hold(
+        &self,
+        hv: &Hypervisor<A>,
         caller: &Domain<A>,
         length: u16,
         write: bool,
-    ) -> Result<Held<'a, A>, Status> {
+    ) -> Result<Held<A>, Status> {
         match self.place {
             CopyPlace::Own(gfn) => {
                 if self.domain.id() != caller.id() {
@@ -61,24 +121,18 @@ impl<A: Arch> CopyEnd<A> {
                     .frame(gfn, write)
                     .map_err(|_| Status::BadPage)?;
                 Ok(Held {
-                    end: self,
                     frame,
-                    write,
+                    part: (0, PAGE_SIZE as u16),
+                    _onward: None,
+                    _grant: None,
                 })
             }
             CopyPlace::Granted(gref) => {
                 if self.domain.dying() != Dying::Alive {
                     return Err(Status::BadDomain);
                 }
-                let (frame, start, granted) =
-                    self.domain
-                        .grants
-                        .acquire(&self.domain, gref, caller, write)?;
-                let held = Held {
-                    end: self,
-                    frame,
-                    write,
-                };
+                let held = use_grant(hv, caller, &self.domain, gref, write)?;
+                let (start, granted) = held.part;
                 let (from, to) = (
                     u32::from(self.offset),
                     u32::from(self.offset) + u32::from(length),
@@ -96,6 +150,7 @@ impl<A: Arch> CopyEnd<A> {
 ///
 /// Errors: the status that the interface gives each failure.
 pub fn copy<A: Arch>(
+    hv: &Hypervisor<A>,
     caller: &Domain<A>,
     from: &CopyEnd<A>,
     to: &CopyEnd<A>,
@@ -106,8 +161,8 @@ pub fn copy<A: Arch>(
             return Err(Status::BadCopyArg);
         }
     }
-    let source = from.hold(caller, length, false)?;
-    let dest = to.hold(caller, length, true)?;
+    let source = from.hold(hv, caller, length, false)?;
+    let dest = to.hold(hv, caller, length, true)?;
     move_bytes(
         source.frame.page(),
         from.offset.into(),

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::table::Use;
 use super::{GrantTable, Status};
 use crate::p2m::P2mType;
 use crate::{Arch, Domain, Dying, Error, Gfn, GrantRef, HostPhysAddr, Hypervisor, Result};
@@ -136,7 +137,13 @@ impl<A: Arch> GrantTable<A> {
         let bus_address = frame.mfn().base();
         let whole = start == 0 && u64::from(length) == crate::PAGE_SIZE;
         let mapped = if whole {
-            domain.p2m.map_frame(gfn, frame, kind).map_err(|e| match e {
+            // Memory in the way of a mapping: where guest frames are machine frames it stays the domain's own.
+            let placed = if domain.config.direct_mapped {
+                domain.p2m.map_frame_keeping(gfn, frame, kind)
+            } else {
+                domain.p2m.map_frame(gfn, frame, kind)
+            };
+            placed.map_err(|e| match e {
                 Error::NoMem => Status::NoSpace,
                 _ => Status::GeneralError,
             })
@@ -224,7 +231,8 @@ impl<A: Arch> GrantTable<A> {
         Ok(())
     }
 
-    /// Begins a use of one of `granter`'s entries by `grantee`.
+    /// Begins a use of one of `granter`'s entries by `grantee`: the frame, and the offset and length of the bytes of
+    /// it that were granted. A grant that is only passed on is refused.
     pub(super) fn acquire(
         &self,
         granter: &Domain<A>,
@@ -232,9 +240,24 @@ impl<A: Arch> GrantTable<A> {
         grantee: &Domain<A>,
         write: bool,
     ) -> Result<(crate::mem::FrameRef, u16, u16), Status> {
+        match self.acquire_any(granter, gref, grantee, write, false)? {
+            Use::Memory(frame, start, length) => Ok((frame, start, length)),
+            Use::Onward(_) => Err(Status::GeneralError),
+        }
+    }
+
+    /// As [`GrantTable::acquire`]; with `transitive` also a grant that `granter` passes on.
+    pub(super) fn acquire_any(
+        &self,
+        granter: &Domain<A>,
+        gref: GrantRef,
+        grantee: &Domain<A>,
+        write: bool,
+        transitive: bool,
+    ) -> Result<Use, Status> {
         self.table
             .lock()
-            .acquire(&granter.p2m, gref, grantee.id(), write)
+            .acquire(&granter.p2m, gref, grantee.id(), write, transitive)
     }
 
     /// Ends a use.

@@ -13,6 +13,8 @@ mod map;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transitive_tests;
 
 use core::fmt;
 
@@ -119,6 +121,11 @@ impl<A: Arch> GrantTable<A> {
     /// Number of status frames that the table has now.
     pub fn status_frames(&self) -> u32 {
         self.table.lock().status_frames()
+    }
+
+    /// Number of status frames that the largest table of the domain's would have.
+    pub fn max_status_frames(&self) -> u32 {
+        self.table.lock().max_status_frames()
     }
 
     /// Swaps two entries, if neither is in use (`GNTTABOP_swap_grant_ref`).

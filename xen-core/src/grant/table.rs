@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 
 use super::Status;
-use super::active::{Active, Grant};
+use super::active::{Active, Grant, Granted, Memory, Onward};
 use crate::mem::{FrameRef, Frames};
 use crate::p2m::P2m;
 use crate::{Arch, DomainConfig, DomainId, Error, Gfn, GrantRef, PAGE_SIZE, Result};
@@ -14,6 +14,7 @@ use crate::{Arch, DomainConfig, DomainId, Error, Gfn, GrantRef, PAGE_SIZE, Resul
 mod flag {
     pub(super) const TYPE: u16 = 3;
     pub(super) const PERMIT_ACCESS: u16 = 1;
+    pub(super) const TRANSITIVE: u16 = 3;
     pub(super) const READONLY: u16 = 1 << 2;
     pub(super) const READING: u16 = 1 << 3;
     pub(super) const WRITING: u16 = 1 << 4;
@@ -36,6 +37,17 @@ struct Entry {
     /// Version 2, part of a page: offset and length.
     part: (u16, u16),
     gfn: Gfn,
+    /// Version 2, transitive: whose grant is passed on.
+    onward: Onward,
+}
+
+/// What a use of an entry got.
+#[derive(Debug)]
+pub(super) enum Use {
+    /// A frame, and the offset and length of the bytes of it that were granted.
+    Memory(FrameRef, u16, u16),
+    /// A grant of another domain's to the granter.
+    Onward(Onward),
 }
 
 /// One domain's table.
@@ -85,7 +97,9 @@ impl Table {
 
     /// Status frames that a table of `frames` version 2 frames needs.
     fn status_for(frames: u32) -> u32 {
-        (frames * (PAGE_SIZE as u32 / V2_SIZE)).div_ceil(PAGE_SIZE as u32 / STATUS_SIZE)
+        frames
+            .saturating_mul(PAGE_SIZE as u32 / V2_SIZE)
+            .div_ceil(PAGE_SIZE as u32 / STATUS_SIZE)
     }
 
     pub(super) fn grow(&mut self, frames: u32) -> Result<()> {
@@ -141,6 +155,10 @@ impl Table {
         self.status.len() as u32
     }
 
+    pub(super) fn max_status_frames(&self) -> u32 {
+        Self::status_for(self.max_frames)
+    }
+
     /// The frame and offset of an entry.
     fn place(&self, gref: GrantRef) -> Option<(&FrameRef, usize)> {
         let per_page = PAGE_SIZE as u32 / self.entry_size();
@@ -170,11 +188,16 @@ impl Table {
         let whole = (0, PAGE_SIZE as u16);
         if self.version == 1 {
             let gfn = Gfn(u64::from(page.load_u32(at + 4, Ordering::Acquire)));
+            let onward = Onward {
+                domain: DomainId::XEN,
+                gref: GrantRef(0),
+            };
             return Some(Entry {
                 flags,
                 domid,
                 part: whole,
                 gfn,
+                onward,
             });
         }
         let part = if flags & flag::SUB_PAGE != 0 {
@@ -183,21 +206,41 @@ impl Table {
         } else {
             whole
         };
+        let onward = Onward {
+            domain: DomainId(page.load_u16(at + 4, Ordering::Acquire)),
+            gref: GrantRef(page.load_u32(at + 8, Ordering::Acquire)),
+        };
         Some(Entry {
             flags,
             domid,
             part,
             gfn: Gfn(page.load_u64(at + 8, Ordering::Acquire)),
+            onward,
         })
     }
 
+    /// Whether an entry grants something of a kind that the caller can use.
+    fn usable(&self, entry: &Entry, transitive: bool) -> bool {
+        match entry.flags & flag::TYPE {
+            flag::PERMIT_ACCESS => true,
+            flag::TRANSITIVE => self.version == 2 && transitive,
+            _ => false,
+        }
+    }
+
     /// Marks an entry in use as the guest sees it, if it still says what was read: `grantee` may do this.
-    fn mark(&self, gref: GrantRef, grantee: DomainId, write: bool) -> Result<Entry, Status> {
+    fn mark(
+        &self,
+        gref: GrantRef,
+        grantee: DomainId,
+        write: bool,
+        transitive: bool,
+    ) -> Result<Entry, Status> {
         let bits = flag::READING | if write { flag::WRITING } else { 0 };
         for _ in 0..TRIES {
             let (_, _, word) = self.header(gref).ok_or(Status::BadGntref)?;
             let entry = self.read(gref).ok_or(Status::BadGntref)?;
-            if entry.flags & flag::TYPE != flag::PERMIT_ACCESS || entry.domid != grantee.0 {
+            if !self.usable(&entry, transitive) || entry.domid != grantee.0 {
                 return Err(Status::GeneralError);
             }
             if write && entry.flags & flag::READONLY != 0 {
@@ -236,14 +279,16 @@ impl Table {
         }
     }
 
-    /// Begins a use of `gref` by `grantee`: the frame, and the bytes of it that were granted.
+    /// Begins a use of `gref` by `grantee`. With `transitive` it may be the use of a grant that the granter only
+    /// passes on; that one is not looked at here.
     pub(super) fn acquire<A: Arch>(
         &mut self,
         p2m: &P2m<A>,
         gref: GrantRef,
         grantee: DomainId,
         write: bool,
-    ) -> Result<(FrameRef, u16, u16), Status> {
+        transitive: bool,
+    ) -> Result<Use, Status> {
         if gref.0 >= self.entries() {
             return Err(Status::BadGntref);
         }
@@ -251,13 +296,16 @@ impl Table {
         if !active.has_room() {
             return Err(Status::NoSpace);
         }
-        if active.grant().is_some_and(|g| g.grantee != grantee) {
+        if let Some(grant) = active.grant()
+            && (grant.grantee != grantee
+                || (!transitive && matches!(grant.what, Granted::Grant(_))))
+        {
             return Err(Status::GeneralError);
         }
         let (first, marked_for_write) = (!active.in_use(), active.has_writers());
         let mut grant = None;
         if first || (write && !marked_for_write) {
-            let entry = self.mark(gref, grantee, write)?;
+            let entry = self.mark(gref, grantee, write, transitive)?;
             if first {
                 match Self::resolve(p2m, &entry, grantee, write) {
                     Ok(new) => grant = Some(new),
@@ -276,10 +324,15 @@ impl Table {
             .get_mut(gref.0 as usize)
             .ok_or(Status::BadGntref)?;
         active.pin(write, grant);
-        match active
-            .grant()
-            .and_then(|g| Some((g.frame.try_clone()?, g.start, g.length)))
-        {
+        let found = active.grant().and_then(|g| match &g.what {
+            Granted::Memory(memory) => Some(Use::Memory(
+                memory.frame.try_clone()?,
+                memory.start,
+                memory.length,
+            )),
+            Granted::Grant(onward) => Some(Use::Onward(*onward)),
+        });
+        match found {
             Some(found) => Ok(found),
             None => {
                 self.release_use(gref, write);
@@ -294,6 +347,10 @@ impl Table {
         grantee: DomainId,
         write: bool,
     ) -> Result<Grant, Status> {
+        if entry.flags & flag::TYPE == flag::TRANSITIVE {
+            let what = Granted::Grant(entry.onward);
+            return Ok(Grant { grantee, what });
+        }
         let (start, length) = entry.part;
         if u32::from(start) + u32::from(length) > PAGE_SIZE as u32 {
             return Err(Status::GeneralError);
@@ -301,18 +358,26 @@ impl Table {
         match p2m.frame(entry.gfn, write) {
             Ok((frame, kind)) if kind.is_ram() => Ok(Grant {
                 grantee,
-                gfn: entry.gfn,
-                frame,
-                start,
-                length,
+                what: Granted::Memory(Memory {
+                    gfn: entry.gfn,
+                    frame,
+                    start,
+                    length,
+                }),
             }),
             _ => Err(Status::BadPage),
         }
     }
 
+    /// Whether what was granted to a reader can be written, as its entry allows now.
     fn still_writable<A: Arch>(p2m: &P2m<A>, grant: &Grant) -> bool {
-        p2m.frame(grant.gfn, true)
-            .is_ok_and(|(frame, kind)| kind.is_ram() && frame.mfn() == grant.frame.mfn())
+        match &grant.what {
+            Granted::Memory(memory) => p2m
+                .frame(memory.gfn, true)
+                .is_ok_and(|(frame, kind)| kind.is_ram() && frame.mfn() == memory.frame.mfn()),
+            // That is for the grant which is passed on to say.
+            Granted::Grant(_) => true,
+        }
     }
 
     /// Ends a use.
@@ -445,13 +510,17 @@ impl Table {
         for (gref, active) in self.active.iter().enumerate().filter(|(_, a)| a.in_use()) {
             let (readers, writers) = active.pins();
             if let Some(grant) = active.grant() {
-                writeln!(
-                    out,
-                    "  ref {gref}: gfn {} mfn {} to d{}, {readers} readers, {writers} writers",
-                    grant.gfn,
-                    grant.frame.mfn(),
-                    grant.grantee
-                )?;
+                write!(out, "  ref {gref}: ")?;
+                match &grant.what {
+                    Granted::Memory(memory) => {
+                        write!(out, "gfn {} mfn {}", memory.gfn, memory.frame.mfn())?;
+                    }
+                    Granted::Grant(onward) => {
+                        write!(out, "ref {} of d{}", onward.gref.0, onward.domain)?;
+                    }
+                }
+                let to = grant.grantee;
+                writeln!(out, " to d{to}, {readers} readers, {writers} writers")?;
             }
         }
         Ok(())

@@ -47,6 +47,31 @@ fn revoke(domain: &Dom, gref: u32) -> bool {
 }
 
 #[test]
+fn a_mapping_over_memory_leaves_a_direct_mapped_domain_its_frame() {
+    let machine = Machine::new(256, 1);
+    let a = machine.domain(1, 0, 4);
+    let config = crate::DomainConfig {
+        direct_mapped: true,
+        ..Machine::config(2)
+    };
+    let b = Domain::new(&machine.hv, config).unwrap();
+    b.charge_pages(1).unwrap();
+    let frame = machine.hv.frames.alloc_page(b.id()).unwrap();
+    let own = frame.mfn();
+    let there = Gfn(50);
+    b.p2m.map_new(there, frame, P2mType::RamRw).unwrap();
+    grant(&a, 9, 2, 3, 0);
+    let mapped = b.grants.map(&b, &a, GrantRef(9), there, RW).unwrap();
+    b.grants.unmap(&b, mapped.handle, there).unwrap();
+    assert!(b.p2m.lookup(there).is_none());
+    assert_eq!(machine.hv.frames.owner(own), Some(b.id()));
+    assert_eq!(b.pages(), 1);
+    // The reference that was kept is the only one.
+    drop(machine.hv.frames.adopt(own));
+    assert_eq!(machine.hv.frames.owner(own), None);
+}
+
+#[test]
 fn a_mapping_shares_the_frame_and_marks_the_entry() {
     let machine = Machine::new(256, 1);
     let (a, b) = (machine.domain(1, 0, 4), machine.domain(2, 0, 4));
@@ -214,21 +239,21 @@ fn copies_stay_in_their_pages_and_need_the_right() {
         place: CopyPlace::Own(Gfn(1)),
         offset,
     };
-    assert_eq!(copy(&b, &from(5), &own(&b, 1), 4000), Ok(()));
+    assert_eq!(copy(&machine.hv, &b, &from(5), &own(&b, 1), 4000), Ok(()));
     let mut seen = [0; 4096];
     b.read_physical(Gfn(1).base(), &mut seen).unwrap();
     assert!(seen[0] == 0 && seen[1..4001].iter().all(|b| *b == 7) && seen[4001] == 0);
     assert_eq!(
-        copy(&b, &from(97), &own(&b, 0), 4000),
+        copy(&machine.hv, &b, &from(97), &own(&b, 0), 4000),
         Err(Status::BadCopyArg)
     );
     assert_eq!(
-        copy(&b, &own(&b, 0), &from(0), 8),
+        copy(&machine.hv, &b, &own(&b, 0), &from(0), 8),
         Err(Status::GeneralError),
         "into a read-only grant"
     );
     assert_eq!(
-        copy(&b, &own(&a, 0), &own(&b, 0), 8),
+        copy(&machine.hv, &b, &own(&a, 0), &own(&b, 0), 8),
         Err(Status::PermissionDenied)
     );
     assert_eq!(flags_of(&a, 9), 1 | READONLY);

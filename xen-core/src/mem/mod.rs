@@ -10,6 +10,7 @@ mod arena;
 mod buddy;
 mod frames;
 mod page;
+pub mod ranges;
 #[cfg(test)]
 mod tests;
 

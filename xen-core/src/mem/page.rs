@@ -4,11 +4,23 @@
     reason = "the one place that turns untyped frame memory into loads and stores"
 )]
 
+#[cfg(test)]
+mod tests;
+
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::PAGE_SIZE;
+
+/// Attempts at changing a word before it is stored without regard to what others do to it.
+///
+/// An attempt fails only if somebody else wrote to the same cache line in the few instructions that it takes, so a
+/// guest that uses its words for what they are for never gets near this. A guest that writes there without a break
+/// costs the hypervisor this many cache-line transfers, some 10 to 50 microseconds.
+const TRIES: u32 = 256;
+/// Changes that ran out of attempts since the hypervisor started.
+static FORCED: AtomicU64 = AtomicU64::new(0);
 
 /// A view of one 4 KiB frame of untyped memory.
 ///
@@ -16,10 +28,58 @@ use crate::PAGE_SIZE;
 /// Offsets are bytes from the start of the frame. An offset that is out of the page or not aligned for its
 /// width is a bug of the caller: it is reported in debug builds and otherwise wrapped into the page, so that
 /// it can never reach other memory.
+///
+/// # Changing a word takes bounded time, whatever the guest does
+///
+/// On Arm CPUs without the atomic instructions of Armv8.1 (LSE), a read-modify-write operation is a loop of a
+/// load-exclusive and a store-exclusive, which fails when anybody writes to the same cache line between the two. A
+/// guest can do that from another CPU for ever, and would keep the hypervisor in that loop, with interrupts masked
+/// and locks held: the problem of XSA-295. Strong compare-and-exchange is such a loop, too. So each operation here
+/// makes up to 256 attempts by *weak* compare-and-exchange, which compiles to one exclusive pair without a loop (in
+/// optimised builds; unoptimised ones of LLVM loop there, too).
+///
+/// After that, `fetch_or` and `fetch_and` store the new value plainly, made from what they saw last: the
+/// change is certain, and what is lost is what others wrote to that very word in between. `compare_exchange` gives
+/// up instead and answers `Err` with the expected value. Nothing of the hypervisor's own depends on what a shared
+/// word holds, so this harms only whoever lets the word be hammered: its own guest, which may miss an event or see a
+/// stale bit. Pausing the guest's vCPUs, the other known way out, would not help against a second domain to which
+/// the page is granted.
 #[derive(Clone, Copy)]
 pub struct Page<'a> {
     base: NonNull<u8>,
     life: PhantomData<&'a ()>,
+}
+
+/// One attempt at replacing a value by another; `Err` holds what was found, which may be the expected value.
+macro_rules! weakly {
+    ($word:expr) => {{
+        let word = $word;
+        |old, new| word.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire)
+    }};
+}
+
+macro_rules! changes {
+    ($($int:ident, $or:ident, $and:ident;)*) => {$(
+        /// Sets `bits` in the integer at `offset`; returns the integer before. Takes bounded time, see [`Page`].
+        pub fn $or(self, offset: usize, bits: $int) -> $int {
+            let word = self.$int(offset);
+            change(word.load(Ordering::Relaxed), |old| old | bits, weakly!(word)).unwrap_or_else(|old| {
+                word.store(old | bits, Ordering::SeqCst);
+                note_forced();
+                old
+            })
+        }
+        /// Keeps only `bits` in the integer at `offset`; returns the integer before. Takes bounded time, see
+        /// [`Page`].
+        pub fn $and(self, offset: usize, bits: $int) -> $int {
+            let word = self.$int(offset);
+            change(word.load(Ordering::Relaxed), |old| old & bits, weakly!(word)).unwrap_or_else(|old| {
+                word.store(old & bits, Ordering::SeqCst);
+                note_forced();
+                old
+            })
+        }
+    )*};
 }
 
 macro_rules! atomics {
@@ -32,9 +92,10 @@ macro_rules! atomics {
         pub fn $store(self, offset: usize, value: $int, order: Ordering) {
             self.$int(offset).store(value, order);
         }
-        /// Replaces the integer at `offset` by `new` if it is `current`; `Err` holds what was found instead.
+        /// Replaces the integer at `offset` by `new` if it is `current`; `Err` holds what was found instead. That is
+        /// `current` itself if the word was written to all the time (see [`Page`]): then nothing was stored.
         pub fn $cas(self, offset: usize, current: $int, new: $int) -> Result<$int, $int> {
-            self.$int(offset).compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+            exchange(current, new, weakly!(self.$int(offset)))
         }
         fn $int(&self, offset: usize) -> &$atomic {
             let width = size_of::<$int>();
@@ -67,34 +128,10 @@ impl<'a> Page<'a> {
         AtomicU64, u64, load_u64, store_u64, compare_exchange_u64;
     }
 
-    /// Sets `bits` in the word at `offset`; returns the word before.
-    pub fn fetch_or_u32(self, offset: usize, bits: u32) -> u32 {
-        self.u32(offset).fetch_or(bits, Ordering::AcqRel)
-    }
-
-    /// Keeps only `bits` in the word at `offset`; returns the word before.
-    pub fn fetch_and_u32(self, offset: usize, bits: u32) -> u32 {
-        self.u32(offset).fetch_and(bits, Ordering::AcqRel)
-    }
-
-    /// Sets `bits` in the halfword at `offset`; returns the halfword before.
-    pub fn fetch_or_u16(self, offset: usize, bits: u16) -> u16 {
-        self.u16(offset).fetch_or(bits, Ordering::AcqRel)
-    }
-
-    /// Keeps only `bits` in the halfword at `offset`; returns the halfword before.
-    pub fn fetch_and_u16(self, offset: usize, bits: u16) -> u16 {
-        self.u16(offset).fetch_and(bits, Ordering::AcqRel)
-    }
-
-    /// Sets `bits` in the doubleword at `offset`; returns the doubleword before.
-    pub fn fetch_or_u64(self, offset: usize, bits: u64) -> u64 {
-        self.u64(offset).fetch_or(bits, Ordering::AcqRel)
-    }
-
-    /// Keeps only `bits` in the doubleword at `offset`; returns the doubleword before.
-    pub fn fetch_and_u64(self, offset: usize, bits: u64) -> u64 {
-        self.u64(offset).fetch_and(bits, Ordering::AcqRel)
+    changes! {
+        u16, fetch_or_u16, fetch_and_u16;
+        u32, fetch_or_u32, fetch_and_u32;
+        u64, fetch_or_u64, fetch_and_u64;
     }
 
     /// Where the hypervisor sees the page, for cache maintenance by address.
@@ -155,5 +192,51 @@ impl<'a> Page<'a> {
                 Ordering::Relaxed,
             );
         }
+    }
+}
+
+/// Changes a value by a bounded number of attempts, beginning with what it is thought to be; `Ok` and `Err` hold the
+/// value seen last, which is the one replaced if all went well.
+#[inline]
+fn change<T: Copy>(
+    mut old: T,
+    to: impl Fn(T) -> T,
+    mut attempt: impl FnMut(T, T) -> Result<T, T>,
+) -> Result<T, T> {
+    for _ in 0..TRIES {
+        match attempt(old, to(old)) {
+            Ok(old) => return Ok(old),
+            Err(found) => old = found,
+        }
+        core::hint::spin_loop();
+    }
+    Err(old)
+}
+
+/// Replaces `current` by `new` by a bounded number of attempts, unless something else is found.
+#[inline]
+fn exchange<T: Copy + PartialEq>(
+    current: T,
+    new: T,
+    mut attempt: impl FnMut(T, T) -> Result<T, T>,
+) -> Result<T, T> {
+    for _ in 0..TRIES {
+        match attempt(current, new) {
+            Ok(old) => return Ok(old),
+            Err(found) if found != current => return Err(found),
+            Err(_) => core::hint::spin_loop(),
+        }
+    }
+    note_forced();
+    Err(current)
+}
+
+/// Counts a word that was written to all the time; says so when the count reaches a power of two, so that a guest
+/// cannot flood the log.
+#[cold]
+fn note_forced() {
+    let count = FORCED.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    if count.is_power_of_two() {
+        log::warn!(target: crate::console::GUEST, "a guest writes to a shared word without a break ({count} times so far)");
     }
 }

@@ -277,6 +277,30 @@ impl<A: Arch> P2m<A> {
         Ok(dropped)
     }
 
+    /// As [`P2m::map_frame`]; memory of the domain's own that was there stays owned by it, with the reference that the
+    /// entry stood for, so that the very same frame can come back. Only what was not kept is reported as dropped.
+    ///
+    /// Errors as [`P2m::map`], with the map as it was.
+    pub fn map_frame_keeping(&self, gfn: Gfn, frame: FrameRef, kind: P2mType) -> Result<Dropped> {
+        self.check_range(gfn, 1)?;
+        let mut tables = self.tables.write();
+        let kept = match tables.lookup::<A::Pte>(self.frames, gfn) {
+            Some(entry) if entry.kind.is_ram() => {
+                Some(self.frames.get(entry.mfn).ok_or(Error::Inval)?)
+            }
+            _ => None,
+        };
+        let target = Some((frame.mfn(), kind));
+        tables.prepare::<A::Pte>(self.frames, gfn, 1, target)?;
+        frame.into_raw();
+        let mut dropped = self.commit(&mut tables, gfn, 1, target);
+        if let Some(kept) = kept {
+            kept.into_raw();
+            dropped.ram -= 1;
+        }
+        Ok(dropped)
+    }
+
     /// Takes `count` frames out of the map from `gfn` on. Holes are skipped.
     ///
     /// Errors: [`Error::NoMem`] if a large entry must be split and there is no page; [`Error::Inval`] outside

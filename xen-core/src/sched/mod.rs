@@ -2,7 +2,8 @@
 //!
 //! A scheduler knows units only as [`Schedulable`] payloads, so that host tests schedule integers on a virtual clock. It
 //! has no thread and no timer of its own: the run loop of each CPU asks it what to run ([`Scheduler::pick`]) and comes
-//! back when [`Choice::until`] says, or when it is kicked.
+//! back when [`Choice::until`] says, or when it is kicked. Before a CPU goes to the length of saving a unit it asks whether
+//! that would be chosen again ([`Scheduler::go_on`]).
 //!
 //! # Who may hold what
 //! A unit that `pick` has given to a CPU is *running* there, and in no queue, until that CPU calls `pick` again. By then
@@ -129,6 +130,12 @@ pub trait Scheduler<T: Schedulable> {
 
     /// Lets others run before a unit that runs, once; the caller has its CPU pick.
     fn yield_now(&self, slot: Slot, now: Time);
+
+    /// Lets the unit that runs on a CPU go on without being saved, if it is plain that `pick` would choose it again; the
+    /// answer is when the CPU must pick at the latest.
+    ///
+    /// With `None` the unit still runs there: the CPU saves it and picks.
+    fn go_on(&self, cpu: CpuId, now: Time) -> Option<Time>;
 
     /// Chooses what a CPU runs. The unit that ran there before has been saved completely.
     ///
@@ -295,6 +302,9 @@ impl<T: Schedulable> Scheduler<T> for AnyScheduler<T> {
     }
     fn yield_now(&self, slot: Slot, now: Time) {
         either!(self, s => s.yield_now(slot, now));
+    }
+    fn go_on(&self, cpu: CpuId, now: Time) -> Option<Time> {
+        either!(self, s => s.go_on(cpu, now))
     }
     fn pick(&self, cpu: CpuId, now: Time) -> Choice<T> {
         either!(self, s => s.pick(cpu, now))

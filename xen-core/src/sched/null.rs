@@ -297,6 +297,15 @@ impl<T: Schedulable> Scheduler<T> for Null<T> {
         // There is nobody to yield to.
     }
 
+    fn go_on(&self, cpu: CpuId, _now: Time) -> Option<Time> {
+        let s = self.0.lock();
+        let this = s.cpus.get(cpu.0 as usize)?;
+        let running = this.running?;
+        let stays = this.power == Power::Online && this.tenant == Some(running);
+        let runnable = s.unit(Slot(running)).ok()?.item.runnable();
+        (stays && runnable && s.kicks.is_empty()).then_some(Time::NEVER)
+    }
+
     fn pick(&self, cpu: CpuId, now: Time) -> Choice<T> {
         let mut s = self.0.lock();
         let Some(this) = s.cpus.get_mut(cpu.0 as usize) else {

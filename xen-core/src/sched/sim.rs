@@ -234,10 +234,22 @@ impl<'a> Sim<'a> {
         self.cpus.iter().position(|cpu| cpu.current == Some(id))
     }
 
+    /// What a CPU's loop does when it comes back: the unit that runs goes on, or is saved, and another chosen.
     fn pick(&mut self, cpu: usize) {
         self.cpus[cpu].kicked = None;
-        self.cpus[cpu].current = None;
         self.picks += 1;
+        if let Some(until) = self.sched.go_on(CpuId(cpu as u32), self.now) {
+            let id = self.cpus[cpu]
+                .current
+                .expect("nothing runs that could go on");
+            let unit = self.unit(id);
+            assert!(unit.item.runnable(), "unit {id} cannot run");
+            assert!(unit.hard.contains(CpuId(cpu as u32)) && self.cpus[cpu].online);
+            assert!(until > self.now, "it would come back at once");
+            self.cpus[cpu].until = until;
+            return self.arrived(id);
+        }
+        self.cpus[cpu].current = None;
         let id = CpuId(cpu as u32);
         let choice = self.sched.pick(id, self.now);
         self.kick(choice.kick);
@@ -253,7 +265,6 @@ impl<'a> Sim<'a> {
         );
         assert_eq!(self.sched.running(slot), Some(id));
         assert!(self.cpus[cpu].online, "CPU {cpu} is offline");
-        let now = self.now;
         let unit = self.unit_mut(item.id);
         assert!(
             unit.hard.contains(id),
@@ -263,10 +274,17 @@ impl<'a> Sim<'a> {
         assert!(unit.item.runnable(), "unit {} cannot run", item.id);
         assert_eq!(unit.slot, slot);
         unit.picked += 1;
+        self.arrived(item.id);
+        self.cpus[cpu].current = Some(item.id);
+    }
+
+    /// A unit has a CPU: it waits no more.
+    fn arrived(&mut self, id: usize) {
+        let now = self.now;
+        let unit = self.unit_mut(id);
         if let Some(woken) = unit.woken.take() {
             unit.latency = unit.latency.max(now.since(woken));
         }
-        self.cpus[cpu].current = Some(item.id);
     }
 
     /// Lets time pass.

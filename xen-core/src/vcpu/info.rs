@@ -47,7 +47,7 @@ impl InfoArea {
     ) -> Result<()> {
         let size = A::LAYOUT.vcpu_info_size as u64;
         if u64::from(offset) > PAGE_SIZE - size || !offset.is_multiple_of(8) {
-            return Err(Error::Inval);
+            return Err(Error::Nxio);
         }
         if self.registered.is_completed() {
             return Err(Error::Busy);
@@ -102,15 +102,26 @@ impl InfoArea {
         }
     }
 
+    /// Withdraws what was announced of the 2-level pending bits.
+    pub(crate) fn withdraw_words<A: Arch>(&self, vcpu: &Vcpu<A>) {
+        if let Some((page, at)) = self.place(vcpu) {
+            page.store_u64(at + PENDING_SEL, 0, Ordering::SeqCst);
+        }
+    }
+
     /// Makes the upcall pending and the vCPU notice it.
     pub fn set_upcall<A: Arch>(&self, hv: &Hypervisor<A>, vcpu: &Vcpu<A>) {
         let Some((page, at)) = self.place(vcpu) else {
             return;
         };
-        if page.compare_exchange_u8(at + UPCALL_PENDING, 0, 1).is_ok() {
-            A::raise_upcall(hv, vcpu);
-            vcpu.kick(hv);
+        match page.compare_exchange_u8(at + UPCALL_PENDING, 0, 1) {
+            Ok(_) => {}
+            // The guest writes there all the time: one upcall too many is better than one too few.
+            Err(0) => page.store_u8(at + UPCALL_PENDING, 1, Ordering::SeqCst),
+            Err(_) => return,
         }
+        A::raise_upcall(hv, vcpu);
+        vcpu.kick(hv);
     }
 
     /// Whether the upcall is pending.

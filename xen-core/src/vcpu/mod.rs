@@ -264,8 +264,8 @@ impl<A: Arch> Vcpu<A> {
 
     /// Registers the page area that replaces the slot in the shared info page.
     ///
-    /// Errors: [`Error::Inval`] for an area that is misaligned or leaves its page; [`Error::Busy`] if one is
-    /// registered already; [`Error::Fault`] if the guest frame is not its memory.
+    /// Errors: [`Error::Nxio`] for an area that is misaligned or leaves its page; [`Error::Busy`] if one is
+    /// registered already; [`Error::Inval`] if the guest frame is not its memory.
     pub fn register_info(&self, hv: &Hypervisor<A>, gfn: crate::Gfn, offset: u32) -> Result<()> {
         self.info.register(hv, self, gfn, offset)
     }

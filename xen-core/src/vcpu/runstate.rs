@@ -1,6 +1,9 @@
 //! Run-state accounting, and the areas in which a guest wants to see it.
 
-use core::sync::atomic::Ordering;
+#[cfg(test)]
+mod tests;
+
+use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 use arrayvec::ArrayVec;
 use spin::Mutex;
@@ -11,6 +14,9 @@ use crate::{Arch, Error, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, PAGE_SIZ
 
 /// Size in bytes of `vcpu_runstate_info`.
 pub const RUNSTATE_SIZE: usize = 48;
+/// Words of `vcpu_runstate_info`, and which of them is `state_entry_time`.
+const WORDS: usize = RUNSTATE_SIZE / 8;
+const ENTRY_TIME: usize = 1;
 /// Bit of `state_entry_time` that says that an update is going on (`XEN_RUNSTATE_UPDATE`).
 const UPDATING: u64 = 1 << 63;
 
@@ -41,6 +47,8 @@ pub struct RunStateInfo {
 
 impl RunStateInfo {
     fn enter(&mut self, state: State, now: Time) {
+        // Another CPU may have got the lock first with a time read later.
+        let now = now.max(self.entry_time);
         if let Some(spent) = self.time.get_mut(self.state as usize) {
             *spent += now.since(self.entry_time);
         }
@@ -48,21 +56,17 @@ impl RunStateInfo {
         self.entry_time = now;
     }
 
-    /// The structure as the guest sees it; `flag` is ORed into the entry time.
-    fn encode(&self, flag: u64) -> [u8; RUNSTATE_SIZE] {
-        let words = [
+    /// The structure as the guest sees it, in words.
+    const fn words(&self) -> [u64; WORDS] {
+        let [running, runnable, blocked, offline] = self.time;
+        [
             self.state as u64,
-            self.entry_time.0 | flag,
-            self.time[0],
-            self.time[1],
-            self.time[2],
-            self.time[3],
-        ];
-        let mut bytes = [0; RUNSTATE_SIZE];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
-            chunk.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
+            self.entry_time.0,
+            running,
+            runnable,
+            blocked,
+            offline,
+        ]
     }
 }
 
@@ -75,19 +79,111 @@ pub enum RunStateArea {
     None,
     /// At a virtual address, walked anew at each update.
     Virtual(GuestVirtAddr),
-    /// In these pieces of pinned frames: (frame, offset, length).
+    /// In pinned frames.
     Pinned {
-        /// One piece, or two if the area crosses a page.
-        pieces: ArrayVec<(FrameRef, usize, usize), 2>,
+        /// The pieces of it.
+        pieces: Pieces,
         /// Registered by physical address: always uses the update flag.
         physical: bool,
     },
+}
+
+/// An area in frames that are held: one piece, or two if it crosses a page.
+#[derive(Debug, Default)]
+pub struct Pieces(ArrayVec<Piece, 2>);
+
+/// A part of an area within a page.
+#[derive(Debug)]
+struct Piece {
+    frame: FrameRef,
+    offset: usize,
+    length: usize,
+}
+
+impl Pieces {
+    /// Finds the frames of an area at a virtual address. `frame` looks one up for writing.
+    fn find(
+        address: GuestVirtAddr,
+        mut frame: impl FnMut(GuestVirtAddr) -> Result<(FrameRef, GuestPhysAddr)>,
+    ) -> Result<Self> {
+        let mut pieces = Self::default();
+        let mut done = 0;
+        while done < RUNSTATE_SIZE {
+            let at = GuestVirtAddr(address.0.wrapping_add(done as u64));
+            let length = ((PAGE_SIZE - at.page_offset()) as usize).min(RUNSTATE_SIZE - done);
+            let (frame, gpa) = frame(at)?;
+            let offset = gpa.page_offset() as usize;
+            let piece = Piece {
+                frame,
+                offset,
+                length,
+            };
+            pieces.0.try_push(piece).map_err(|_| Error::Fault)?;
+            done += length;
+        }
+        Ok(pieces)
+    }
+
+    /// Shows `info`, if `flag` so that a reader can tell that it is being written.
+    fn show(&self, info: &RunStateInfo, flag: bool) {
+        let mut words = info.words();
+        let entry_time = words[ENTRY_TIME];
+        if flag {
+            words[ENTRY_TIME] |= UPDATING;
+            self.write(ENTRY_TIME, &words[ENTRY_TIME..=ENTRY_TIME]);
+            fence(Ordering::Release);
+        }
+        self.write(0, &words);
+        if flag {
+            fence(Ordering::Release);
+            self.write(ENTRY_TIME, &[entry_time]);
+        }
+    }
+
+    /// Writes words of the area from word `first` on.
+    fn write(&self, first: usize, words: &[u64]) {
+        // The common case, an area of an ordinary guest's, costs a store per word.
+        if let [piece] = self.0.as_slice()
+            && piece.offset.is_multiple_of(8)
+        {
+            let page = piece.frame.page();
+            for (n, word) in (first..).zip(words) {
+                page.store_u64(piece.offset + n * 8, *word, Ordering::Relaxed);
+            }
+            return;
+        }
+        for (n, word) in (first..).zip(words) {
+            self.write_bytes(n * 8, &word.to_le_bytes());
+        }
+    }
+
+    /// Writes bytes of the area, which may be split between two pages.
+    fn write_bytes(&self, mut skip: usize, bytes: &[u8]) {
+        let mut left = bytes;
+        for piece in &self.0 {
+            if skip >= piece.length {
+                skip -= piece.length;
+                continue;
+            }
+            let n = left.len().min(piece.length - skip);
+            let (now, rest) = left.split_at_checked(n).unwrap_or((left, &[]));
+            piece.frame.page().write(piece.offset + skip, now);
+            left = rest;
+            skip = 0;
+            if left.is_empty() {
+                break;
+            }
+        }
+    }
 }
 
 /// A vCPU's run state.
 pub struct RunState {
     info: Mutex<RunStateInfo>,
     area: Mutex<RunStateArea>,
+    /// There is an area: spares vCPUs without one the lock. Set before a new area is written with what is known then,
+    /// under the lock of `info`, so that whoever changes that afterwards finds it set.
+    wanted: AtomicBool,
 }
 
 impl RunState {
@@ -100,6 +196,7 @@ impl RunState {
         Self {
             info: Mutex::new(info),
             area: Mutex::new(RunStateArea::None),
+            wanted: AtomicBool::new(false),
         }
     }
 
@@ -132,8 +229,12 @@ impl RunState {
             if !kind.writable() || !kind.is_ram() {
                 return Err(Error::Access);
             }
-            let mut pieces = ArrayVec::new();
-            pieces.push((frame, offset as usize, RUNSTATE_SIZE));
+            let mut pieces = Pieces::default();
+            pieces.0.push(Piece {
+                frame,
+                offset: offset as usize,
+                length: RUNSTATE_SIZE,
+            });
             RunStateArea::Pinned {
                 pieces,
                 physical: true,
@@ -152,21 +253,13 @@ impl RunState {
         address: GuestVirtAddr,
         mut translate: impl FnMut(GuestVirtAddr) -> Result<GuestPhysAddr>,
     ) -> Result<()> {
-        let mut pieces = ArrayVec::new();
-        let mut done = 0;
-        while done < RUNSTATE_SIZE {
-            let at = GuestVirtAddr(address.0.wrapping_add(done as u64));
-            let len = ((PAGE_SIZE - at.page_offset()) as usize).min(RUNSTATE_SIZE - done);
+        let pieces = Pieces::find(address, |at| {
             let gpa = translate(at)?;
-            let (frame, kind) = vcpu.domain.p2m.frame(Gfn::containing(gpa), true)?;
-            if !kind.is_ram() {
-                return Err(Error::Fault);
+            match vcpu.domain.p2m.frame(Gfn::containing(gpa), true)? {
+                (frame, kind) if kind.is_ram() => Ok((frame, gpa)),
+                _ => Err(Error::Fault),
             }
-            pieces
-                .try_push((frame, gpa.page_offset() as usize, len))
-                .map_err(|_| Error::Fault)?;
-            done += len;
-        }
+        })?;
         self.install(
             vcpu,
             RunStateArea::Pinned {
@@ -189,69 +282,48 @@ impl RunState {
 
     /// Unregisters whatever is registered.
     pub fn unregister(&self) {
-        *self.area.lock() = RunStateArea::None;
+        let mut area = self.area.lock();
+        *area = RunStateArea::None;
+        self.wanted.store(false, Ordering::Relaxed);
     }
 
     fn install<A: Arch>(&self, vcpu: &Vcpu<A>, area: RunStateArea) {
         let mut place = self.area.lock();
+        let wanted = !matches!(area, RunStateArea::None);
         *place = area;
+        self.wanted.store(wanted, Ordering::Relaxed);
         if let RunStateArea::Pinned { pieces, physical } = &*place {
-            self.write_pinned(pieces, *physical || vcpu.wants_runstate_flag());
+            pieces.show(&self.snapshot(), *physical || vcpu.wants_runstate_flag());
         }
     }
 
     /// Brings the guest's copy up to date. `context` is the vCPU's, loaded on this CPU.
+    #[inline]
     pub fn publish<A: Arch>(&self, hv: &Hypervisor<A>, vcpu: &Vcpu<A>, context: &mut A::Context) {
+        if self.wanted.load(Ordering::Relaxed) {
+            self.publish_area(hv, vcpu, context);
+        }
+    }
+
+    fn publish_area<A: Arch>(&self, hv: &Hypervisor<A>, vcpu: &Vcpu<A>, context: &mut A::Context) {
         let area = self.area.lock();
         match &*area {
             RunStateArea::None => {}
             RunStateArea::Pinned { pieces, physical } => {
-                self.write_pinned(pieces, *physical || vcpu.wants_runstate_flag());
+                pieces.show(&self.snapshot(), *physical || vcpu.wants_runstate_flag());
             }
             RunStateArea::Virtual(address) => {
-                let bytes = self.snapshot().encode(0);
+                // Walked once, though the flag makes three writes of it.
+                let pieces = Pieces::find(*address, |at| {
+                    let gpa = hv.arch.translate(context, at, true)?;
+                    let (frame, _) = vcpu.domain.p2m.frame(Gfn::containing(gpa), true)?;
+                    Ok((frame, gpa))
+                });
                 // The guest is not told when its page has gone: Xen's interface has no way to.
-                let _ = hv.copy_to_virtual(vcpu, context, *address, &bytes);
+                if let Ok(pieces) = pieces {
+                    pieces.show(&self.snapshot(), vcpu.wants_runstate_flag());
+                }
             }
-        }
-    }
-
-    fn write_pinned(&self, pieces: &[(FrameRef, usize, usize)], flag: bool) {
-        let info = self.snapshot();
-        if flag {
-            write_entry_time(pieces, info.entry_time.0 | UPDATING);
-            core::sync::atomic::fence(Ordering::SeqCst);
-        }
-        let mut bytes = &info.encode(if flag { UPDATING } else { 0 })[..];
-        for (frame, offset, len) in pieces {
-            let (now, rest) = bytes.split_at_checked(*len).unwrap_or((bytes, &[]));
-            frame.page().write(*offset, now);
-            bytes = rest;
-        }
-        if flag {
-            core::sync::atomic::fence(Ordering::SeqCst);
-            write_entry_time(pieces, info.entry_time.0);
-        }
-    }
-}
-
-/// Writes the 8 bytes at offset 8 of the area, which may be split between two pages.
-fn write_entry_time(pieces: &[(FrameRef, usize, usize)], value: u64) {
-    let mut skip = 8usize;
-    let bytes = value.to_le_bytes();
-    let mut left = &bytes[..];
-    for (frame, offset, len) in pieces {
-        if skip >= *len {
-            skip -= len;
-            continue;
-        }
-        let n = left.len().min(len - skip);
-        let (now, rest) = left.split_at_checked(n).unwrap_or((left, &[]));
-        frame.page().write(offset + skip, now);
-        left = rest;
-        skip = 0;
-        if left.is_empty() {
-            break;
         }
     }
 }

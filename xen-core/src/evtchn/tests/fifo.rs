@@ -34,6 +34,25 @@ fn queues_are_served_by_priority_and_in_order() {
 }
 
 #[test]
+fn after_a_reset_events_are_announced_in_the_old_way_again() {
+    let (machine, domains) = machine();
+    let (d, hv) = (&domains[1], &machine.hv);
+    let vcpu = d.vcpu(V1).unwrap();
+    let port = d.evtchn.bind_ipi(d, V1).unwrap();
+    // The word that it is announced in stays so when the guest goes over to FIFO.
+    d.evtchn.send(hv, d, port).unwrap();
+    let mut guest = FifoGuest::new(&machine, d, 2, 1);
+    guest.drain(&vcpu);
+    assert!(!vcpu.info.upcall_pending(&vcpu));
+    assert_eq!(d.evtchn.reset(hv, d), Ok(()));
+    let port = d.evtchn.bind_ipi(d, V1).unwrap();
+    d.evtchn.send(hv, d, port).unwrap();
+    assert!(vcpu.info.upcall_pending(&vcpu));
+    drop((guest, vcpu));
+    end(machine, domains);
+}
+
+#[test]
 fn masked_ports_are_linked_when_unmasked() {
     let (machine, domains) = machine();
     let (d, hv) = (&domains[1], &machine.hv);

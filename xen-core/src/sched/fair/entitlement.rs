@@ -101,12 +101,11 @@ impl Lag {
         let time = all.time.load(Ordering::Relaxed);
         let earned = (u128::from(time.wrapping_sub(self.seen)) * u128::from(self.parts)) >> 32;
         self.seen = time;
-        let change = i128::try_from(earned)
-            .unwrap_or(i128::MAX)
-            .saturating_sub(ran.into());
+        let change = i64::try_from(earned)
+            .unwrap_or(i64::MAX)
+            .saturating_sub_unsigned(ran);
         let limit = LAG_LIMIT as i64;
-        let owed = i128::from(self.owed).saturating_add(change);
-        self.owed = owed.clamp((-limit).into(), limit.into()) as i64;
+        self.owed = self.owed.saturating_add(change).clamp(-limit, limit);
         self.decay(now);
         self.count(all, all.feasible(weight, self.parts));
         self.owed
@@ -128,10 +127,11 @@ impl Lag {
             self.owed = 0;
             return;
         }
-        let lost = i128::from(self.owed)
-            * i128::from(self.owed.unsigned_abs())
-            * i128::from(elapsed.min(LAG_DECAY))
-            / (i128::from(LAG_LIMIT) * i128::from(LAG_DECAY));
-        self.owed -= lost as i64;
+        // Some bits are dropped from the square, so that 64 are enough: what is lost of less than that is nothing.
+        const DROPPED: u32 = 20;
+        const WHOLE: u64 = (LAG_LIMIT * LAG_DECAY) >> DROPPED;
+        let owed = self.owed.unsigned_abs().min(LAG_LIMIT);
+        let lost = ((owed * owed) >> DROPPED) * elapsed.min(LAG_DECAY) / WHOLE;
+        self.owed -= lost as i64 * self.owed.signum();
     }
 }

@@ -291,6 +291,10 @@ impl<T: Schedulable> Scheduler<T> for Fair<T> {
         }
     }
 
+    fn go_on(&self, cpu: CpuId, now: Time) -> Option<Time> {
+        self.continue_here(cpu.0 as usize, now)
+    }
+
     fn pick(&self, cpu: CpuId, now: Time) -> Choice<T> {
         if cpu.0 as usize >= self.cpus.len() {
             return Choice::idle(Time::NEVER);

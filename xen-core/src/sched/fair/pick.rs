@@ -20,6 +20,37 @@ enum Previous<T> {
 }
 
 impl<T: Schedulable> Fair<T> {
+    /// Lets the unit that runs go on where no other waits: neither here nor, to be taken over, elsewhere.
+    pub(super) fn continue_here(&self, cpu: usize, now: Time) -> Option<Time> {
+        let here = CpuId(cpu as u32);
+        let mut guard = self.cpus.get(cpu)?.queue.lock();
+        let queue = &mut *guard;
+        if self.all.waiting.load(Ordering::SeqCst) != 0
+            || queue.next_refill() <= now
+            || !self.kicks.is_empty()
+            || !self.online.contains(here)
+        {
+            return None;
+        }
+        queue.charge(&self.books(cpu), now);
+        let (unit, refill) = (queue.current.as_ref()?, queue.next_refill());
+        let mut state = unit.state.lock();
+        state.budget.top_up(now);
+        if !unit.item.runnable() || !state.hard.contains(here) || state.budget.exhausted() {
+            return None;
+        }
+        // It gives way to nobody, and its time slice begins anew once it is over.
+        state.yielded = false;
+        if state.ran + SLACK >= queue.slice(state.weight()) {
+            state.ran = 0;
+        }
+        let until = self.until_alone(here, now);
+        let until = until.min(state.budget.ends(now)).min(refill);
+        drop(state);
+        queue.until = until;
+        Some(until)
+    }
+
     /// Chooses for a CPU.
     pub(super) fn choose(&self, cpu: usize, now: Time) -> Choice<T> {
         let here = CpuId(cpu as u32);
