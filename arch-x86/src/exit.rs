@@ -25,6 +25,11 @@ pub enum Reason {
     Nmi,
     /// The guest can take an interrupt now, as [`crate::backend::HvmBackend::set_interrupt_window`] asked to know.
     InterruptWindow,
+    /// The guest comes to the end of its handler of non-maskable interrupts; for
+    /// [`crate::backend::HvmBackend::unblock_nmi`].
+    NmiWindow,
+    /// A system management interrupt or INIT of the physical CPU: nothing that a guest has to do with.
+    Platform,
     /// VMCALL or VMMCALL, whichever this CPU has.
     Hypercall,
     /// CPUID.
@@ -37,6 +42,8 @@ pub enum Reason {
     ReadTsc,
     /// RDTSCP; SVM under some emulators reports it as RDTSC, so the instruction decides.
     ReadTscp,
+    /// RDPMC.
+    ReadCounter,
     /// XSETBV.
     SetExtendedControl,
     /// INVD or WBINVD.
@@ -110,6 +117,8 @@ pub struct ControlRegisterAccess {
 /// intercepted reads under the wrong number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlRegisterKind {
+    /// Written, or for CR0 also CLTS or LMSW: the hardware does not say how, and the instruction has to be looked at.
+    Unknown,
     /// Written from this general-purpose register (0 to 15 in the encoding of instructions).
     Write(u8),
     /// CLTS.

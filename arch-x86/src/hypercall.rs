@@ -43,6 +43,17 @@ impl Width {
         }
     }
 
+    /// The number of the hypercall in the registers of a caller of this width.
+    pub fn number(self, gprs: &Gprs) -> u64 {
+        self.cut(gprs.0[gpr::RAX])
+    }
+
+    /// Its argument `n`, 0 to 4; beyond that 0.
+    pub fn argument(self, gprs: &Gprs, n: usize) -> u64 {
+        let register = self.arguments().get(n).copied();
+        register.map_or(0, |r| self.cut(gprs.0[r]))
+    }
+
     /// The part of a value that a register of this width holds. As every 32-bit instruction does, writing clears the
     /// upper half of the 64-bit register.
     const fn cut(self, value: u64) -> u64 {
@@ -70,12 +81,11 @@ pub struct Frame<'a> {
 
 impl Registers for Frame<'_> {
     fn number(&self) -> u64 {
-        self.width.cut(self.gprs.0[gpr::RAX])
+        self.width.number(self.gprs)
     }
 
     fn arg(&self, n: usize) -> u64 {
-        let register = self.width.arguments().get(n).copied();
-        register.map_or(0, |r| self.width.cut(self.gprs.0[r]))
+        self.width.argument(self.gprs, n)
     }
 
     fn finish(&mut self, result: i64) {

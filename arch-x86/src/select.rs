@@ -83,6 +83,11 @@ impl CpuidLeaves {
         name
     }
 
+    /// Whether SVM is there.
+    pub const fn svm_is_offered(&self) -> bool {
+        self.extended.ecx & EXTENDED_ECX_SVM != 0
+    }
+
     /// Whether nested page tables may map 1 GiB with one entry. EPT says so in an MSR instead.
     pub const fn nested_gib_pages(&self) -> bool {
         self.extended.edx & EXTENDED_EDX_GIB_PAGES != 0

@@ -13,4 +13,5 @@ pub mod dt;
 pub mod efi;
 pub mod image;
 pub mod modules;
+pub mod multiboot;
 pub mod range;

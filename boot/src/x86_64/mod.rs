@@ -1,42 +1,36 @@
-//! Oxen on x86-64: x86-64 start-up is not written yet.
+//! Oxen on x86-64: from the boot loader to the point where dom0 would be built.
 //!
-//! This is what makes the binary link, so that the crates below it are built for the target: an entry point that prints
-//! nothing and halts the CPU.
-#![expect(unsafe_code, reason = "entry code, halting, the allocator's interface")]
+//! In order: `entry` (assembly: long mode, stack), [`start::early_init`] (exceptions, boot information, serial console),
+//! [`memory::init`] (final address space), [`firmware::init`] (ACPI tables), [`start::devices`] (APICs, clock, timer), the
+//! other CPUs, [`memory::frames`] and [`memory::grow_heap`], and the choice of the virtualization extension.
 
-use core::alloc::{GlobalAlloc, Layout};
-use core::arch::{asm, global_asm};
-use core::panic::PanicInfo;
+mod console;
+mod entry;
+mod firmware;
+mod halt;
+mod heap;
+mod memory;
+mod start;
 
-global_asm!(
-    ".section .text.start, \"ax\"",
-    ".global _start",
-    "_start:",
-    "cli",
-    "2:",
-    "hlt",
-    "jmp 2b",
-);
-
-/// A heap without memory: nobody has found out yet where there is some.
-struct NoMemory;
-
-// SAFETY: no allocation ever succeeds, so none is ever given back.
-unsafe impl GlobalAlloc for NoMemory {
-    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
-        core::ptr::null_mut()
-    }
-
-    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
-}
-
-#[global_allocator]
-static HEAP: NoMemory = NoMemory;
-
-#[panic_handler]
-fn panic(_: &PanicInfo<'_>) -> ! {
-    loop {
-        // SAFETY: stopping for ever with interrupts masked touches nothing.
-        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
-    }
+/// Where the entry code arrives: long mode, the early tables, interrupts masked, on the boot CPU's stack. `magic` and
+/// `info`: what the loader left in EAX and EBX; `image`: physical address of the image.
+#[expect(unsafe_code, reason = "called by name from the entry code")]
+#[unsafe(no_mangle)]
+extern "C" fn oxen_start(magic: u32, info: u32, image: u32) -> ! {
+    let early = start::early_init(magic, info, image.into());
+    let mut memory = memory::init(&early.info);
+    let firmware = firmware::init(&early.info);
+    console::attach_rest(
+        &early.params,
+        early.info.framebuffer.as_ref(),
+        firmware.has_vga(),
+    );
+    start::devices(&firmware, &early.params);
+    console::set_clock(firmware.wallclock());
+    start::other_cpus(&firmware, &early.params, &mut memory);
+    start::report(&early, &memory.map);
+    let frames = memory::frames(&mut memory.map);
+    memory::grow_heap(frames);
+    early.params.size_ring_of(&console::CONSOLE);
+    start::run(&early, &memory, frames)
 }
