@@ -60,7 +60,7 @@ pub(super) const FIELDS: &[(IdReg, &[Field])] = &[
         IdReg::AA64PFR0,
         &[
             pass(0),                     // EL0: AArch32 or not
-            pass(4),                     // EL1: AArch32 or not
+            with(4, Policy::AtMost(1)),  // EL1: AArch64 alone
             pass(16),                    // FP
             pass(20),                    // AdvSIMD
             with(24, Policy::Gic),       // GIC system registers

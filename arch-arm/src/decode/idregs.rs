@@ -206,7 +206,7 @@ mod tests {
         host.set(IdReg::AA64ISAR0, 0x0001_1120);
         host.set(IdReg::AA64MMFR0, 0x0000_1124);
         let guest = GuestIdRegs::new(&host, CONFIG);
-        assert_eq!(guest.get(IdReg::AA64PFR0), 0x0100_0022);
+        assert_eq!(guest.get(IdReg::AA64PFR0), 0x0100_0012);
         assert_eq!(guest.get(IdReg::AA64DFR0), 0x0010_1006);
         assert_eq!(guest.get(IdReg::AA64ISAR0), 0x0001_1120);
         assert_eq!(guest.get(IdReg::AA64MMFR0), 0x0000_0122);

@@ -62,6 +62,8 @@ pub mod spsr {
     pub const SSBS: u64 = 1 << 12;
     /// Branch type (AArch64).
     pub const BTYPE: u64 = 0b11 << 10;
+    /// Mask of IRQ exceptions (both states).
+    pub const IRQ_MASKED: u64 = 1 << 7;
     /// Mask of debug, SError, IRQ and FIQ exceptions (AArch64).
     pub const DAIF: u64 = 0b1111 << 6;
     /// Thumb instruction set (AArch32).

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use xen_core::{Arch, Gfn, GuestPhysAddr, Hypervisor, Vcpu};
 
 use super::interrupts::kick_all;
-use super::vcpu::read_lrs;
+use super::vcpu::{read_lrs, show_interrupts};
 use super::{Arm, ArmContext, firmware, timers};
 use crate::decode::{
     Access, Condition, DataAbort, El1Entry, Endian, Exit, FaultStatus, Injection, SysRegAction,
@@ -43,7 +43,11 @@ pub(super) fn handle(
         Exit::Irq | Exit::Fiq => Arm::poll_interrupts(hv),
         Exit::Wfx { condition, .. } => trap.wait(condition),
         Exit::Hvc { imm: FIRMWARE_IMM } if !trap.is_user() => firmware::call(&mut trap),
-        Exit::Smc { condition, .. } if !trap.is_user() => {
+        // Other immediates are undefined, as by HVC; AArch32's SMC reports none, which decodes as 0.
+        Exit::Smc {
+            imm: FIRMWARE_IMM,
+            condition,
+        } if !trap.is_user() => {
             if trap.executes(condition) {
                 firmware::call(&mut trap);
                 trap.skip();
@@ -87,8 +91,12 @@ pub(super) fn handle(
         Exit::SError(info) => {
             vcpu.crash(hv, format_args!("system error, syndrome {:#x}", info.iss));
         }
-        Exit::Hvc { .. }
-        | Exit::Smc { .. }
+        Exit::Hvc { .. } => {
+            // HVC returns behind itself; one that is undefined has to be found where it stands.
+            trap.context.regs.pc = trap.context.regs.pc.wrapping_sub(4);
+            trap.inject(Injection::Undefined);
+        }
+        Exit::Smc { .. }
         | Exit::Svc { .. }
         | Exit::Cp14(_)
         | Exit::Cp14Pair(_)
@@ -159,11 +167,14 @@ impl Trap<'_> {
     fn wait(&mut self, condition: Condition) {
         if self.executes(condition) {
             self.skip();
-            // What the list registers hold decides whether there is something to wake up for.
-            read_lrs(self.hv, self.vcpu, self.context);
-            self.vcpu.arch.note_interface(self.hv);
-            self.vcpu.block(self.hv);
+            self.block();
         }
+    }
+
+    /// Blocks until an interrupt is pending.
+    pub(super) fn block(&mut self) {
+        show_interrupts(self.hv, self.vcpu, self.context);
+        self.vcpu.block(self.hv);
     }
 
     fn inject(&mut self, what: Injection) {
@@ -241,16 +252,17 @@ impl Trap<'_> {
         if fault.status.is_stage2()
             && let Some(ipa) = ipa
         {
-            let permission = matches!(fault.status, FaultStatus::Permission { .. });
-            if self.settled(ipa, abort.write) && !permission {
-                return;
-            }
+            // First, as the most frequent: there is no memory to be looked up where these registers are.
             if !fault.s1ptw
                 && let Some((region, offset)) = self.vcpu.domain.arch.gic_region(ipa)
                 && let Some(access) = abort.access
                 && self.interrupt_controller(region, offset, access)
             {
                 return self.skip();
+            }
+            let permission = matches!(fault.status, FaultStatus::Permission { .. });
+            if self.settled(ipa, abort.write) && !permission {
+                return;
             }
         }
         self.inject(Injection::DataAbort {

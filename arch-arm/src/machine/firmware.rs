@@ -74,7 +74,7 @@ fn psci(trap: &mut Trap<'_>, call: PsciCall) -> Option<PsciResult> {
         PsciCall::Version => Ok(PsciCall::VERSION),
         PsciCall::CpuSuspend { .. } => {
             // Any state is answered by standby, which may always be entered in its place.
-            trap.vcpu.block(trap.hv);
+            trap.block();
             Ok(0)
         }
         PsciCall::CpuOff => {
@@ -107,6 +107,10 @@ fn cpu_on(trap: &Trap<'_>, target: u64, entry: u64, argument: u64) -> PsciResult
     let vcpu = vcpu_of(target)
         .and_then(|id| trap.vcpu.domain.vcpu(id))
         .ok_or(PsciError::InvalidParameters)?;
+    // vCPUs start in AArch64, where no instruction is at such an address.
+    if !entry.is_multiple_of(4) {
+        return Err(PsciError::InvalidAddress);
+    }
     if vcpu.is_up() {
         return Err(PsciError::AlreadyOn);
     }

@@ -47,6 +47,10 @@ impl Signals {
     pub(super) fn take(&self) -> u32 {
         self.what.swap(0, Ordering::Relaxed)
     }
+    /// Whether the guest has ended interrupts that were in no list register.
+    pub(super) fn ended_any(&self) -> bool {
+        self.eoi_count.load(Ordering::Relaxed) != 0
+    }
     pub(super) fn take_eoi_count(&self) -> u32 {
         self.eoi_count.swap(0, Ordering::Relaxed)
     }
@@ -180,7 +184,14 @@ fn device(hv: &Hypervisor<Arm>, id: IntId, number: u32) {
 }
 
 /// Wakes the vCPUs that have something to take.
+#[inline]
 pub(super) fn kick_all(hv: &Hypervisor<Arm>, domain: &Domain<Arm>, set: VcpuSet) {
+    if !set.is_empty() {
+        kick_each(hv, domain, set);
+    }
+}
+
+fn kick_each(hv: &Hypervisor<Arm>, domain: &Domain<Arm>, set: VcpuSet) {
     for id in set.iter() {
         if let Some(vcpu) = domain.vcpu(id) {
             vcpu.kick(hv);

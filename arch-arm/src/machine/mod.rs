@@ -22,7 +22,7 @@ use xen_core::{
     Mfn, Result, SharedLayout, Time, Vcpu, VcpuId,
 };
 
-use crate::decode::{Features, HostIdRegs, IdReg, SmcccCall, Workaround};
+use crate::decode::{Features, HostIdRegs, IdReg, SmcccCall, Workaround, spsr};
 use crate::guest;
 use crate::host::gic::{Gic, GicVersion};
 use crate::host::psci::Psci;
@@ -321,6 +321,17 @@ impl Arch for Arm {
             .arch
             .vgic
             .has_pending(vcpu.id, &vcpu.arch.interface())
+    }
+    fn prepare_to_wait(
+        hv: &Hypervisor<Self>,
+        vcpu: &Arc<Vcpu<Self>>,
+        context: &mut ArmContext,
+        unmask: bool,
+    ) {
+        if unmask {
+            context.regs.cpsr &= !spsr::IRQ_MASKED;
+        }
+        vcpu::show_interrupts(hv, vcpu, context);
     }
     fn timer_fired(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, which: u32) {
         timers::fired(hv, vcpu, which);

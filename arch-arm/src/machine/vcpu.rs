@@ -8,11 +8,11 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use xen_core::{Domain, Exit, GuestPhysAddr, Hypervisor, Registers, Result, Vcpu, VcpuId};
 
 use super::Arm;
-use super::interrupts::{MAINTENANCE, VIRT_TIMER, kick_all};
+use super::interrupts::{MAINTENANCE, Signals, VIRT_TIMER, kick_all};
 use super::timers::{self, PhysTimer, StandIns};
 use crate::decode::{self, mpidr_of};
 use crate::guest::{self, Context};
-use crate::host::gic::GicVersion;
+use crate::host::gic::{Aprs, GicVersion};
 use crate::host::timer;
 use crate::vgic::{CpuInterface, LrImage};
 
@@ -22,8 +22,6 @@ const HYPERCALL_TAG: u16 = 0xea1;
 const ENABLE: u32 = 1;
 /// EOIcount in the same.
 const EOI_COUNT: u32 = 0x1f << 27;
-/// Active-priorities registers: up to four for each group.
-const APRS: usize = 8;
 /// Register of a hypercall's number.
 const NUMBER: usize = 16;
 
@@ -59,11 +57,11 @@ pub struct ArmContext {
     pub regs: Context,
     /// List registers, as last written to or read from the hardware.
     lrs: LrImage,
-    /// How many list registers of the hardware may hold something.
+    /// How many list registers of the hardware may hold something; none while the vCPU is off the CPU.
     lrs_written: u32,
     /// What the guest's CPU interface holds beside them.
     vmcr: u32,
-    apr: [u32; APRS],
+    aprs: Aprs,
     pub(super) phys_timer: PhysTimer,
     /// A timer of the core stands in for the virtual timer.
     pub(super) timer_parked: bool,
@@ -116,7 +114,7 @@ pub(super) fn new(
         lrs: LrImage::new(),
         lrs_written: 0,
         vmcr: 0,
-        apr: [0; APRS],
+        aprs: Aprs::default(),
         phys_timer: PhysTimer::default(),
         timer_parked: false,
     };
@@ -128,14 +126,9 @@ pub(super) fn load(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut Ar
     guest::load_state(&context.regs, vcpu.domain.p2m.tag().vttbr);
     let gic = &hv.arch.gic;
     gic.set_vmcr(context.vmcr);
-    for n in 0..gic.apr_count() {
-        if let Some(apr) = context.apr.get(n as usize) {
-            gic.set_apr(n, *apr);
-        }
-    }
-    // They hold what another vCPU left there.
-    context.lrs_written = gic.lr_count();
-    vcpu.arch.request_attention();
+    gic.set_aprs(&context.aprs);
+    // Every vCPU leaves the list registers free.
+    gic.set_hcr(ENABLE);
 }
 
 pub(super) fn save(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext) {
@@ -143,12 +136,11 @@ pub(super) fn save(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut Ar
     read_lrs(hv, vcpu, context);
     let gic = &hv.arch.gic;
     gic.set_hcr(0);
-    context.vmcr = gic.vmcr();
-    for n in 0..gic.apr_count() {
-        if let Some(apr) = context.apr.get_mut(n as usize) {
-            *apr = gic.apr(n);
-        }
+    for n in 0..core::mem::take(&mut context.lrs_written) {
+        gic.clear_lr(n);
     }
+    context.vmcr = gic.vmcr();
+    gic.read_aprs(&mut context.aprs);
     guest::save_state(&mut context.regs);
     timers::park(hv, vcpu, context);
 }
@@ -194,7 +186,16 @@ pub(super) fn enter(
 }
 
 /// Reads the list registers back and tells the virtual controller what the guest did.
+#[inline]
 pub(super) fn read_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext) {
+    // The common case: nothing was given, and the guest has ended nothing else.
+    let counted = || hv.arch.my_signals().is_some_and(Signals::ended_any);
+    if !context.lrs.used().is_empty() || hv.arch.gic.eoi_count() != 0 || counted() {
+        take_lrs(hv, vcpu, context);
+    }
+}
+
+fn take_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mut ArmContext) {
     let gic = &hv.arch.gic;
     if !context.lrs.used().is_empty() {
         // What is taken out must be put in again.
@@ -217,6 +218,17 @@ pub(super) fn read_lrs(hv: &Hypervisor<Arm>, vcpu: &Arc<Vcpu<Arm>>, context: &mu
     kick_all(hv, &vcpu.domain, set);
 }
 
+/// The guest is about to wait: what its list registers and its CPU interface hold decides whether there is something
+/// to wake up for.
+pub(super) fn show_interrupts(
+    hv: &Hypervisor<Arm>,
+    vcpu: &Arc<Vcpu<Arm>>,
+    context: &mut ArmContext,
+) {
+    read_lrs(hv, vcpu, context);
+    vcpu.arch.vmcr.store(hv.arch.gic.vmcr(), Ordering::Relaxed);
+}
+
 /// Writes the list registers; those that are not in use must be free.
 fn write_lrs(hv: &Hypervisor<Arm>, context: &mut ArmContext) {
     let gic = &hv.arch.gic;
@@ -231,13 +243,6 @@ fn write_lrs(hv: &Hypervisor<Arm>, context: &mut ArmContext) {
     }
     context.lrs_written = used;
     gic.set_hcr(context.lrs.hcr() | ENABLE);
-}
-
-impl ArmVcpu {
-    /// Notes what the guest, which is about to wait, can be woken for.
-    pub(super) fn note_interface(&self, hv: &Hypervisor<Arm>) {
-        self.vmcr.store(hv.arch.gic.vmcr(), Ordering::Relaxed);
-    }
 }
 
 pub(super) fn dump(context: &ArmContext, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -265,16 +265,16 @@ impl IrqSet {
 
     /// The live interrupts in ascending order.
     pub(super) fn live(&self) -> impl Iterator<Item = (u32, &Irq)> {
-        self.live
-            .iter()
-            .zip(self.irqs.chunks(32))
-            .zip((self.first..).step_by(32))
-            .flat_map(|((&word, irqs), first)| {
-                irqs.iter()
-                    .zip(first..)
-                    .filter(move |&(_, n)| word >> (n - first) & 1 != 0)
-                    .map(|(irq, n)| (n, irq))
+        let words = self.live.iter().zip((0..).step_by(32));
+        let indices = words.flat_map(|(&word, base)| {
+            let mut rest = word;
+            core::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some(base + bit)
             })
+        });
+        indices.filter_map(|n| Some((self.first + n, self.irqs.get(n as usize)?)))
     }
 
     /// Every interrupt.

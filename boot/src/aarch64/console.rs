@@ -11,7 +11,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 use log::LevelFilter;
 use spin::Mutex;
-use xen_core::console::Console;
+use xen_core::console::{Clock, Console};
 
 const PREFIX: &str = "(XEN) ";
 
@@ -42,6 +42,14 @@ pub(crate) fn attach(mut uart: Uart) {
     uart.init();
     *PORT.lock() = Some(uart);
     CONSOLE.attach(write);
+}
+
+/// Lets the console know what time it is, now that the timer runs.
+pub(crate) fn set_clock() {
+    CONSOLE.set_clock(Clock {
+        now: timer::now,
+        ticks: timer::counter,
+    });
 }
 
 fn write(bytes: &[u8]) {

@@ -13,7 +13,7 @@ use arch_arm::guest::read_host_ids;
 use arch_arm::host::ranges::{BootMemory, PhysRange, for_each_outside};
 use arch_arm::host::{mmu, percpu};
 use arch_arm::machine::{Arm, Description, GicLayout, PrivateInterrupts};
-use boot::cmdline::{self, LogLevel, Params, SchedulerName};
+use boot::cmdline::{self, Params, SchedulerName};
 use boot::dt::GicVersion;
 use log::LevelFilter;
 use spin::Once;
@@ -44,43 +44,21 @@ pub(crate) fn parameters(line: &str) -> Params {
     for complaint in &parsed.complaints {
         log::warn!("{complaint}");
     }
-    let defaults = Params::default();
+    if let Some(note) = parsed.params.without_effect() {
+        log::warn!("{note}");
+    }
     for (name, unused) in [
-        (
-            "console_timestamps",
-            parsed.params.console_timestamps == defaults.console_timestamps,
-        ),
-        (
-            "conring_size",
-            parsed.params.conring_size == defaults.conring_size,
-        ),
-        (
-            "console_to_ring",
-            parsed.params.console_to_ring == defaults.console_to_ring,
-        ),
         ("com1", parsed.params.com1.is_none()),
         ("com2", parsed.params.com2.is_none()),
+        ("nosmp", !parsed.params.nosmp),
+        ("x2apic", parsed.params.x2apic.is_none()),
     ] {
         if !unused {
             log::warn!("parameter {name} has no effect on this machine");
         }
     }
-    let filter = |level| match level {
-        LogLevel::None => LevelFilter::Off,
-        LogLevel::Error => LevelFilter::Error,
-        LogLevel::Warning => LevelFilter::Warn,
-        LogLevel::Info => LevelFilter::Info,
-        LogLevel::Debug => LevelFilter::Debug,
-    };
     let params = parsed.params;
-    // Messages about starting up are information; without a word about it they are shown.
-    let own = if params.loglvl == defaults.loglvl {
-        LevelFilter::Info
-    } else {
-        filter(params.loglvl.limited)
-    };
-    console::CONSOLE.set_levels(own, filter(params.guest_loglvl.limited));
-    console::CONSOLE.set_switch(params.conswitch.key, params.conswitch.stay_in_xen);
+    params.apply_to(&console::CONSOLE);
     log::set_max_level(LevelFilter::Debug);
     params
 }
@@ -251,6 +229,8 @@ pub(crate) fn assemble(
         command_line: String::from(line),
         version: VERSION,
         max_grant_version: u32::from(params.gnttab.max_version.unwrap_or(1)),
+        transitive_grants: params.gnttab.transitive,
+        runstate_translated: params.runstate_translate,
         boot_wallclock: 0,
     };
     let hv = Hypervisor::new(

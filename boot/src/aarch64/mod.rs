@@ -33,12 +33,14 @@ extern "C" fn oxen_start(dtb: u64, image: u64, el: u64) -> ! {
     }
     let mut memory = start::memory(&early, &modules);
     interrupts::init(&early.platform);
+    console::set_clock();
     start::check_modules(&early, &modules, &memory)
         .unwrap_or_else(|e| halt::refuse(format_args!("{e}")));
     smp::init(&early.platform, params.maxcpus, hypervisor::secondary);
     start::report(&early.platform, &memory);
     let frames = hypervisor::frames(&mut memory);
     hypervisor::grow_heap(frames);
+    params.size_ring_of(&console::CONSOLE);
     let hv = hypervisor::assemble(&early, frames, &params, line);
     if let Err(why) = dom0::build(hv, &early, &modules, &params) {
         halt::refuse(format_args!("dom0 cannot be built: {why}"));

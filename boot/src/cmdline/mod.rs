@@ -11,6 +11,8 @@
 //! - parameters of Xen that have no meaning here are named as ignored.
 
 mod amount;
+mod apply;
+mod serial;
 mod split;
 mod table;
 mod types;
@@ -20,6 +22,7 @@ mod value;
 mod tests;
 
 pub use amount::{Amount, Dom0Mem, VcpuRange};
+pub use serial::{Parity, Serial};
 pub use types::{
     BootScrub, ConSwitch, Console, Gnttab, LogLevel, LogLevels, Params, SchedulerName, Timestamps,
 };

@@ -1,6 +1,7 @@
 //! The table of parameters.
 
 use super::amount::{Dom0Mem, VcpuRange};
+use super::serial::Serial;
 use super::types::*;
 use super::value::{self, Outcome, as_boolean, boolean, integer, required};
 use alloc::string::ToString;
@@ -20,8 +21,8 @@ macro_rules! parameters {
 /// All parameters that have a meaning.
 pub(super) const PARAMETERS: &[Parameter] = parameters! {
     "bootscrub" => |params, value| params.bootscrub = bootscrub(value)?,
-    "com1" => |params, value| params.com1 = Some(required(value)?.to_string()),
-    "com2" => |params, value| params.com2 = Some(required(value)?.to_string()),
+    "com1" => |params, value| params.com1 = Some(Serial::parse(required(value)?)?),
+    "com2" => |params, value| params.com2 = Some(Serial::parse(required(value)?)?),
     "conring_size" => |params, value| params.conring_size = conring_size(value)?,
     "console" => |params, value| console(params, value)?,
     "console_timestamps" => |params, value| params.console_timestamps = timestamps(value)?,
@@ -39,8 +40,11 @@ pub(super) const PARAMETERS: &[Parameter] = parameters! {
     "loglvl" => |params, value| params.loglvl = log_levels(value)?,
     "maxcpus" => |params, value| params.maxcpus = Some(integer(value, 1)?),
     "noreboot" => |params, value| params.noreboot = boolean(value)?,
+    "runstate_translate" => |params, value| params.runstate_translate = Some(boolean(value)?),
+    "nosmp" => |params, value| params.nosmp = boolean(value)?,
     "sched" => |params, value| params.sched = Some(sched(value)?),
     "sync_console" => |params, value| params.sync_console = boolean(value)?,
+    "x2apic" => |params, value| params.x2apic = Some(boolean(value)?),
 };
 
 /// Parameters of Xen, of both architectures, that have no meaning here.
@@ -119,7 +123,6 @@ pub(super) const IGNORED: &[&str] = &[
     "msi",
     "mwait-idle",
     "nmi",
-    "nosmp",
     "nr_irqs",
     "numa",
     "pci",
@@ -171,7 +174,6 @@ pub(super) const IGNORED: &[&str] = &[
     "vwfi",
     "watchdog",
     "watchdog_timeout",
-    "x2apic",
     "xenheap_megabytes",
     "xpti",
     "xsave",

@@ -1,6 +1,7 @@
 //! What the parameters are once they are parsed.
 
 use super::amount::{Dom0Mem, VcpuRange};
+use super::serial::Serial;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -13,9 +14,9 @@ pub struct Params {
     /// `dtuart`: device-tree path or alias of the UART, then perhaps a colon and options.
     pub dtuart: Option<String>,
     /// `com1`: settings of the first PC serial port.
-    pub com1: Option<String>,
+    pub com1: Option<Serial>,
     /// `com2`: settings of the second PC serial port.
-    pub com2: Option<String>,
+    pub com2: Option<Serial>,
     /// `dom0_mem`.
     pub dom0_mem: Dom0Mem,
     /// `dom0_max_vcpus`.
@@ -36,12 +37,20 @@ pub struct Params {
     pub conswitch: ConSwitch,
     /// `maxcpus`: at most this many CPUs are started, at least 1.
     pub maxcpus: Option<u32>,
+    /// `nosmp`: the boot CPU alone is used.
+    pub nosmp: bool,
+    /// `x2apic`: whether local APICs are used in x2APIC mode; `None`: if they can.
+    pub x2apic: Option<bool>,
     /// `gnttab`: grant-table features.
     pub gnttab: Gnttab,
     /// `gnttab_max_frames`: most frames of a domain's grant table, at least 1.
     pub gnttab_max_frames: u32,
     /// `gnttab_max_maptrack_frames`: most frames of a domain's table of mapped grants.
     pub gnttab_max_maptrack_frames: u32,
+    /// `runstate_translate`, a parameter of Oxen's own: run-state areas that guests register by virtual address are
+    /// translated once, when they are registered, rather than walked at each update. `None`: the architecture's
+    /// choice, which is yes on Arm and no on x86.
+    pub runstate_translate: Option<bool>,
     /// `console_timestamps`.
     pub console_timestamps: Timestamps,
     /// `console_to_ring`: guests' console output goes into the console ring too.
@@ -80,12 +89,15 @@ impl Default for Params {
                 stay_in_xen: false,
             },
             maxcpus: None,
+            nosmp: false,
+            x2apic: None,
             gnttab: Gnttab {
                 max_version: None,
                 transitive: true,
             },
             gnttab_max_frames: 64,
             gnttab_max_maptrack_frames: 1024,
+            runstate_translate: None,
             console_timestamps: Timestamps::None,
             console_to_ring: false,
             sync_console: false,

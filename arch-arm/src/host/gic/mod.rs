@@ -63,6 +63,11 @@ impl PhysicalLayoutV2 {
     }
 }
 
+/// The guest's active priorities, as the hardware keeps them: GICH_APR, or `ICH_AP0R<n>_EL2` and `ICH_AP1R<n>_EL2` one
+/// after the other for each `n` from 0 to at most 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aprs([u32; 8]);
+
 /// State of an interrupt that is written by setting a bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bit {
@@ -294,31 +299,14 @@ impl Gic {
         each!(self, v2 g => g.set_vmcr(value), v3 g => g.set_vmcr(value));
     }
 
-    /// Number of active-priorities words: GICv2 has 1; GICv3 1, 2 or 4 for each of its groups, group 0's first.
-    pub fn apr_count(&self) -> u32 {
-        each!(self, v2 _g => 1, v3 g => 2 * g.apr_count())
+    /// Reads the active-priorities words that there are.
+    pub fn read_aprs(&self, words: &mut Aprs) {
+        each!(self, v2 g => words.0[0] = g.apr(), v3 g => g.read_aprs(&mut words.0));
     }
 
-    /// Active-priorities word `n`; 0 for numbers from [`Gic::apr_count`] up.
-    pub fn apr(&self, n: u32) -> u32 {
-        if n >= self.apr_count() {
-            return 0;
-        }
-        each!(self, v2 g => g.apr(), v3 g => {
-            let half = g.apr_count();
-            (if n < half { g.read_ap0r(n) } else { g.read_ap1r(n - half) }) as u32
-        })
-    }
-
-    /// Writes what [`Gic::apr`] reads; numbers from [`Gic::apr_count`] up are ignored.
-    pub fn set_apr(&self, n: u32, value: u32) {
-        if n >= self.apr_count() {
-            return;
-        }
-        each!(self, v2 g => g.set_apr(value), v3 g => {
-            let half = g.apr_count();
-            if n < half { g.write_ap0r(n, value.into()) } else { g.write_ap1r(n - half, value.into()) }
-        });
+    /// Writes the active-priorities words that there are.
+    pub fn set_aprs(&self, words: &Aprs) {
+        each!(self, v2 g => g.set_apr(words.0[0]), v3 g => g.write_aprs(&words.0));
     }
 
     /// GICH_MISR or ICH_MISR_EL2: why the maintenance interrupt is asserted. Bit 0 a guest's deactivation, 1

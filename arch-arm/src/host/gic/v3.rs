@@ -306,11 +306,29 @@ impl GicV3 {
     }
 
     /// Number of active-priorities registers per group: 1, 2 or 4.
-    pub(super) fn apr_count(&self) -> u32 {
+    fn apr_count(&self) -> u32 {
         match read_register!("ich_vtr_el2") >> 26 & 7 {
             0..=4 => 1,
             5 => 2,
             _ => 4,
+        }
+    }
+
+    pub(super) fn read_aprs(&self, words: &mut [u32; 8]) {
+        for (n, pair) in (0..self.apr_count()).zip(words.chunks_exact_mut(2)) {
+            if let [group0, group1] = pair {
+                *group0 = self.read_ap0r(n) as u32;
+                *group1 = self.read_ap1r(n) as u32;
+            }
+        }
+    }
+
+    pub(super) fn write_aprs(&self, words: &[u32; 8]) {
+        for (n, pair) in (0..self.apr_count()).zip(words.chunks_exact(2)) {
+            if let [group0, group1] = pair {
+                self.write_ap0r(n, (*group0).into());
+                self.write_ap1r(n, (*group1).into());
+            }
         }
     }
 

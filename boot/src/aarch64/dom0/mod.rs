@@ -157,7 +157,7 @@ fn config(hv: &Hypervisor<Arm>, params: &Params, vcpus: u32) -> DomainConfig {
         handle: [0; 16],
         interrupts: hv.arch.lines().saturating_sub(32),
         gic_version: 0,
-        runstate_translated: true,
+        runstate_translated: None,
     }
 }
 
