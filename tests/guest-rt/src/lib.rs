@@ -6,6 +6,7 @@
 
 pub mod hypercall;
 pub mod tests;
+pub mod tree;
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 pub mod arm64;
@@ -25,7 +26,7 @@ macro_rules! kernel {
         #[cfg(all(target_os = "none", target_arch = "aarch64"))]
         #[unsafe(no_mangle)]
         extern "C" fn guest_main(tree: u64, ticks: u64) -> ! {
-            $crate::machine::init();
+            $crate::machine::boot(tree);
             $main($crate::Boot { tree, ticks });
             $crate::hypercall::power_off()
         }
@@ -51,6 +52,11 @@ impl Boot {
     /// Whether the device tree holds a word: enough to pass options on the command line.
     pub fn says(&self, word: &[u8]) -> bool {
         self.blob().windows(word.len()).any(|w| w == word)
+    }
+
+    /// The private interrupt that announces event channels, as the device tree has it.
+    pub fn event_interrupt(&self) -> Option<u32> {
+        tree::event_interrupt(self.blob())
     }
 
     #[cfg(all(target_os = "none", target_arch = "aarch64"))]

@@ -1,15 +1,22 @@
 //! A guest that means ill: whatever it does, it gets errors or exceptions, and the hypervisor goes on.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use guest_rt::hypercall::{call, op};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use guest_rt::hypercall::{call, op, yield_now};
 use guest_rt::tests::Tests;
 use guest_rt::{Boot, Random, kernel, println};
+use xen_abi::event_channel::{AllocUnbound, EvtchnOp, Reset};
 use xen_abi::memory::MemoryOp;
 use xen_abi::xen::{DOMID_SELF, Hypercall};
 
-/// Random hypercalls made.
+/// Random hypercalls made by all vCPUs together.
 const CALLS: u32 = 100_000;
 const SEED: u64 = 0x0dd_ba11;
+/// Random hypercalls that were answered.
+static MADE: AtomicU32 = AtomicU32::new(0);
+/// vCPUs that are through, or could not be started.
+static DONE: AtomicU32 = AtomicU32::new(0);
 
 #[repr(C, align(4096))]
 struct Page([u64; 512]);
@@ -66,19 +73,75 @@ fn argument(random: &mut Random) -> u64 {
 }
 
 fn random_hypercalls(t: &mut Tests) {
+    let mut me = DOMID_SELF;
+    let mut pages = || {
+        op(
+            Hypercall::MEMORY_OP,
+            MemoryOp::CURRENT_RESERVATION.0,
+            &mut me,
+        )
+    };
+    let before = pages();
+    t.check("memory before", before > 0);
+    let vcpus = vcpus();
+    for index in 1..vcpus {
+        t.expect("a vCPU starts", start_vcpu(index), 0);
+    }
+    storm(0);
+    while DONE.load(Ordering::SeqCst) < vcpus as u32 {
+        yield_now();
+    }
+    let asked = CALLS / vcpus as u32 * vcpus as u32;
+    t.expect("all were answered", MADE.load(Ordering::SeqCst), asked);
+    t.expect("memory after", pages(), before);
+    // No channel is left behind that cannot be closed: from the first port on they are free again.
+    let mut reset = Reset { dom: DOMID_SELF };
+    t.expect(
+        "reset of event channels",
+        op(Hypercall::EVENT_CHANNEL_OP, EvtchnOp::RESET.0, &mut reset),
+        0,
+    );
+    let mut listen = AllocUnbound {
+        dom: DOMID_SELF,
+        remote_dom: DOMID_SELF,
+        port: 0,
+    };
+    let allocated = op(
+        Hypercall::EVENT_CHANNEL_OP,
+        EvtchnOp::ALLOC_UNBOUND.0,
+        &mut listen,
+    );
+    t.expect("the first port is free", (allocated, listen.port), (0, 1));
+}
+
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+fn vcpus() -> usize {
+    let here = guest_rt::machine::platform().cpus().len();
+    here.clamp(1, guest_rt::machine::MAX_VCPUS)
+}
+
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+fn start_vcpu(index: usize) -> i64 {
+    guest_rt::machine::smp::start(index, storm)
+}
+
+#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
+fn vcpus() -> usize {
+    1
+}
+
+#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
+fn start_vcpu(_: usize) -> i64 {
+    0
+}
+
+/// One vCPU's part of the hypercalls, from a seed of its own.
+fn storm(index: usize) {
     const NUMBERS: [u64; 16] = [
         7, 12, 13, 17, 18, 20, 21, 24, 32, 33, 34, 15, 26, 35, 36, 60,
     ];
-    let mut me = DOMID_SELF;
-    let pages = op(
-        Hypercall::MEMORY_OP,
-        MemoryOp::CURRENT_RESERVATION.0,
-        &mut me,
-    );
-    t.check("memory before", pages > 0);
-    let mut random = Random::new(SEED);
-    let mut made = 0u32;
-    for n in 0..CALLS {
+    let mut random = Random::new(SEED + index as u64);
+    for n in 0..CALLS / vcpus() as u32 {
         let number = NUMBERS[(random.next() % 16) as usize];
         let mut args = [0; 5];
         args.iter_mut().for_each(|a| *a = argument(&mut random));
@@ -102,16 +165,10 @@ fn random_hypercalls(t: &mut Tests) {
             args[0] |= 1 << 60;
         }
         call(Hypercall(number), args);
-        made += 1;
+        MADE.fetch_add(1, Ordering::Relaxed);
         if n % 25_000 == 0 {
-            println!("{n} random hypercalls");
+            println!("vCPU {index}: {n} random hypercalls");
         }
     }
-    t.expect("all were answered", made, CALLS);
-    let after = op(
-        Hypercall::MEMORY_OP,
-        MemoryOp::CURRENT_RESERVATION.0,
-        &mut me,
-    );
-    t.expect("memory after", after, pages);
+    DONE.fetch_add(1, Ordering::SeqCst);
 }

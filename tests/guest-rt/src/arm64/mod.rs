@@ -1,15 +1,28 @@
-//! arm64: entry, exceptions, the identity map, interrupts by polling, other vCPUs.
+//! arm64: entry, the identity map, hypercalls and firmware, loads and stores; the rest in modules.
 #![expect(unsafe_code, reason = "a bare-metal kernel")]
 
 use core::arch::{asm, global_asm};
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::println;
 
-global_asm!(include_str!("arm64.S"));
+pub mod events;
+mod exceptions;
+mod firmware;
+pub mod gic;
+pub mod icc;
+mod platform;
+pub mod smp;
 
-/// Bytes of each vCPU's stack.
-const STACK: usize = 16 << 10;
+pub use exceptions::{Frame, catch, caught_address, caught_pc, class, mask, unmask};
+pub use firmware::{Answer, firmware, hvc_other, smc_other, smccc};
+pub use icc::{enable_group1, end_interrupt, send_sgi, set_priority_mask, take_interrupt};
+pub use platform::{Conduit, GicNode, Interrupt, Platform, platform};
+pub use smp::start_vcpu;
+
+global_asm!(include_str!("entry.S"));
+
+/// Bytes of each vCPU's stack; the entry code knows it too.
+const STACK: usize = 32 << 10;
 /// vCPUs that can be started.
 pub const MAX_VCPUS: usize = 8;
 
@@ -50,6 +63,22 @@ system_register!(mair, set_mair, "mair_el1");
 system_register!(vbar, set_vbar, "vbar_el1");
 system_register!(timer_control, set_timer_control, "cntv_ctl_el0");
 system_register!(timer_compare, set_timer_compare, "cntv_cval_el0");
+system_register!(timer_value, set_timer_value, "cntv_tval_el0");
+system_register!(
+    physical_timer_value,
+    set_physical_timer_value,
+    "cntp_tval_el0"
+);
+system_register!(
+    physical_timer_control,
+    set_physical_timer_control,
+    "cntp_ctl_el0"
+);
+system_register!(
+    physical_timer_compare,
+    set_physical_timer_compare,
+    "cntp_cval_el0"
+);
 
 /// The virtual counter.
 pub fn ticks() -> u64 {
@@ -59,12 +88,26 @@ pub fn ticks() -> u64 {
     value
 }
 
+/// The physical counter.
+pub fn physical_ticks() -> u64 {
+    let value: u64;
+    // SAFETY: reading it has no effect.
+    unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) value, options(nostack)) };
+    value
+}
+
 /// Ticks of the counter in a second.
 pub fn frequency() -> u64 {
     let value: u64;
     // SAFETY: reading it has no effect.
     unsafe { asm!("mrs {}, cntfrq_el0", out(reg) value, options(nostack)) };
     value
+}
+
+/// Reads the device tree at `tree`, then sets up the vCPU that boots.
+pub fn boot(tree: u64) {
+    init();
+    platform::init(tree);
 }
 
 /// Sets up the calling vCPU: exceptions, identity map, caches.
@@ -115,19 +158,6 @@ pub fn hypercall(number: u64, args: [u64; 5]) -> i64 {
     result
 }
 
-/// Calls the firmware.
-pub fn firmware(function: u32, args: [u64; 3]) -> i64 {
-    let result;
-    // SAFETY: the calling convention lets x0 to x17 change.
-    unsafe {
-        asm!("hvc #0", inout("x0") u64::from(function) => result, inout("x1") args[0] => _,
-            inout("x2") args[1] => _, inout("x3") args[2] => _, out("x4") _, out("x5") _, out("x6") _,
-            out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _,
-            out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack));
-    }
-    result
-}
-
 /// The device tree.
 pub fn tree(at: u64) -> &'static [u8] {
     let head = at as *const u32;
@@ -138,35 +168,17 @@ pub fn tree(at: u64) -> &'static [u8] {
     }
 }
 
-/// Starts vCPU `index` in `main`; it must not return.
-pub fn start_vcpu(index: usize, main: extern "C" fn() -> !) -> i64 {
-    unsafe extern "C" {
-        fn guest_secondary();
+/// Gives up the CPU until something holds; false if it does not within ten seconds.
+pub fn wait_for(mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = ticks() + 10 * frequency();
+    while !holds() {
+        if ticks() > deadline {
+            return false;
+        }
+        crate::hypercall::yield_now();
     }
-    const CPU_ON: u32 = 0xc400_0003;
-    // SAFETY: each vCPU has a stack of its own, and starts once.
-    let top = unsafe {
-        (&raw mut GUEST_STACKS)
-            .cast::<u8>()
-            .add((index + 1) * STACK)
-    } as u64;
-    let start = &START[index % MAX_VCPUS];
-    start.0.store(top, Ordering::SeqCst);
-    start.1.store(main as usize as u64, Ordering::SeqCst);
-    // SAFETY: the vCPU starts with its caches off.
-    unsafe { asm!("dc civac, {}", "dsb sy", in(reg) core::ptr::from_ref(start)) };
-    let entry = guest_secondary as *const () as u64;
-    firmware(
-        CPU_ON,
-        [index as u64, entry, core::ptr::from_ref(start) as u64],
-    )
+    true
 }
-
-#[repr(C, align(64))]
-struct Start(AtomicU64, AtomicU64);
-
-static START: [Start; MAX_VCPUS] =
-    [const { Start(AtomicU64::new(0), AtomicU64::new(0)) }; MAX_VCPUS];
 
 /// Waits for an interrupt; masked ones wake too.
 pub fn wait() {
@@ -174,95 +186,62 @@ pub fn wait() {
     unsafe { asm!("dsb sy", "wfi", options(nostack)) };
 }
 
-/// The exception that [`catch`] looks for: syndrome, or 0.
-static CAUGHT: AtomicU64 = AtomicU64::new(0);
-static CATCHING: AtomicU64 = AtomicU64::new(0);
+macro_rules! access {
+    ($load:ident, $store:ident, $type:ty, $what:literal, $ldr:literal, $str:literal) => {
+        #[doc = concat!("Reads ", $what, " at any address.")]
+        pub fn $load(at: u64) -> $type {
+            let value: u64;
+            // SAFETY: at worst an exception, which the kernel expects. One plain load, so that it can be emulated.
+            unsafe { asm!($ldr, out(reg) value, in(reg) at, options(nostack)) };
+            value as $type
+        }
 
-/// Runs `f` with exceptions passed over, instruction by instruction; the syndrome of the last one, or 0.
-pub fn catch(f: impl FnOnce()) -> u64 {
-    CAUGHT.store(0, Ordering::SeqCst);
-    CATCHING.store(1, Ordering::SeqCst);
-    f();
-    CATCHING.store(0, Ordering::SeqCst);
-    CAUGHT.load(Ordering::SeqCst)
-}
-
-/// Called by the vectors: registers x0 to x30 and the return address.
-#[unsafe(no_mangle)]
-extern "C" fn guest_exception(frame: &mut [u64; 32]) {
-    let (esr, far): (u64, u64);
-    // SAFETY: reading these has no effect.
-    unsafe {
-        asm!("mrs {}, esr_el1", "mrs {}, far_el1", out(reg) esr, out(reg) far, options(nostack))
+        #[doc = concat!("Writes ", $what, " at any address.")]
+        pub fn $store(at: u64, value: $type) {
+            let value = u64::from(value);
+            // SAFETY: as for the load.
+            unsafe { asm!($str, in(reg) value, in(reg) at, options(nostack)) };
+        }
     };
-    if CATCHING.load(Ordering::SeqCst) != 0 {
-        CAUGHT.store(esr, Ordering::SeqCst);
-        const INSTRUCTION_ABORT: u64 = 0x21;
-        // A jump to nowhere goes on where it came from.
-        frame[31] = if esr >> 26 == INSTRUCTION_ABORT {
-            frame[30]
-        } else {
-            frame[31] + 4
-        };
-        return;
-    }
-    println!(
-        "FAIL exception: esr {esr:#x} far {far:#x} pc {:#x} lr {:#x}",
-        frame[31], frame[30]
-    );
-    println!("TEST exception: 0 passed, 1 failed");
-    crate::hypercall::shutdown(xen_abi::sched::ShutdownReason::CRASH)
 }
 
-/// Reads a word at any address.
-pub fn peek(at: u64) -> u32 {
-    let value: u32;
-    // SAFETY: at worst an exception, which the kernel expects. One plain load, so that it can be emulated.
-    unsafe { asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) at, options(nostack)) };
-    value
-}
-
-/// Writes a word at any address.
-pub fn poke(at: u64, value: u32) {
-    // SAFETY: as for `peek`.
-    unsafe { asm!("str {0:w}, [{1}]", in(reg) value, in(reg) at, options(nostack)) };
-}
+access!(
+    peek8,
+    poke8,
+    u8,
+    "a byte",
+    "ldrb {0:w}, [{1}]",
+    "strb {0:w}, [{1}]"
+);
+access!(
+    peek16,
+    poke16,
+    u16,
+    "two bytes",
+    "ldrh {0:w}, [{1}]",
+    "strh {0:w}, [{1}]"
+);
+access!(
+    peek,
+    poke,
+    u32,
+    "a word",
+    "ldr {0:w}, [{1}]",
+    "str {0:w}, [{1}]"
+);
+access!(
+    peek64,
+    poke64,
+    u64,
+    "two words",
+    "ldr {0}, [{1}]",
+    "str {0}, [{1}]"
+);
 
 /// Calls an address.
 pub fn jump(at: u64) {
     // SAFETY: the exception handler comes back by the link register.
     unsafe { asm!("blr {}", in(reg) at, clobber_abi("C")) };
-}
-
-macro_rules! icc {
-    ($(#[$doc:meta])* $name:ident, $encoding:literal) => {
-        $(#[$doc])*
-        pub fn $name(value: u64) {
-            // SAFETY: the vCPU's own interrupt controller interface.
-            unsafe { asm!(concat!("msr ", $encoding, ", {}"), "isb", in(reg) value, options(nostack)) };
-        }
-    };
-}
-
-icc!(
-    /// Writes ICC_PMR_EL1.
-    set_priority_mask, "S3_0_C4_C6_0");
-icc!(
-    /// Writes ICC_IGRPEN1_EL1.
-    enable_group1, "S3_0_C12_C12_7");
-icc!(
-    /// Writes ICC_SGI1R_EL1.
-    send_sgi, "S3_0_C12_C11_5");
-icc!(
-    /// Writes ICC_EOIR1_EL1.
-    end_interrupt, "S3_0_C12_C12_1");
-
-/// Reads ICC_IAR1_EL1: takes the highest pending interrupt; 1023 is none.
-pub fn take_interrupt() -> u64 {
-    let value: u64;
-    // SAFETY: the vCPU's own interrupt controller interface.
-    unsafe { asm!("mrs {}, S3_0_C12_C12_0", out(reg) value, options(nostack)) };
-    value & 0xff_ffff
 }
 
 #[panic_handler]

@@ -36,8 +36,9 @@ guest_start:
     b       4b
 5:  adrp    x2, GUEST_STACKS
     add     x2, x2, :lo12:GUEST_STACKS
-    add     x2, x2, #0x4000
+    add     x2, x2, #0x8000
     mov     sp, x2
+    msr     tpidr_el1, xzr
     mov     x29, xzr
     mov     x30, xzr
     mov     x0, x19
@@ -47,31 +48,37 @@ guest_start:
     b       6b
 
     .text
-// x0: address of the stack's top and the main function.
+// x0: address of the top of the stack, the main function, the vCPU's index.
     .global guest_secondary
 guest_secondary:
     ldp     x2, x3, [x0]
+    ldr     x0, [x0, #16]
+    msr     tpidr_el1, x0
     mov     sp, x2
     mov     x29, xzr
     blr     x3
 7:  wfi
     b       7b
 
-    .macro slot
+    .macro slot kind
     .balign 128
+    sub     sp, sp, #272
+    stp     x0, x1, [sp, #0]
+    mov     x1, #\kind
     b       guest_vector
     .endm
 
     .balign 2048
     .global guest_vectors
 guest_vectors:
-    .rept   16
-    slot
+    .rept   4
+    slot    0
+    slot    1
+    slot    2
+    slot    3
     .endr
 
 guest_vector:
-    sub     sp, sp, #256
-    stp     x0, x1, [sp, #0]
     stp     x2, x3, [sp, #16]
     stp     x4, x5, [sp, #32]
     stp     x6, x7, [sp, #48]
@@ -86,12 +93,18 @@ guest_vector:
     stp     x24, x25, [sp, #192]
     stp     x26, x27, [sp, #208]
     stp     x28, x29, [sp, #224]
-    mrs     x1, elr_el1
-    stp     x30, x1, [sp, #240]
+    mrs     x2, elr_el1
+    stp     x30, x2, [sp, #240]
+    mrs     x2, spsr_el1
+    str     x2, [sp, #256]
     mov     x0, sp
     bl      guest_exception
-    ldp     x30, x1, [sp, #240]
-    msr     elr_el1, x1
+    // A handler may have let other interrupts in; from here on none may come.
+    msr     daifset, #0xf
+    ldr     x2, [sp, #256]
+    msr     spsr_el1, x2
+    ldp     x30, x2, [sp, #240]
+    msr     elr_el1, x2
     ldp     x28, x29, [sp, #224]
     ldp     x26, x27, [sp, #208]
     ldp     x24, x25, [sp, #192]
@@ -107,5 +120,5 @@ guest_vector:
     ldp     x4, x5, [sp, #32]
     ldp     x2, x3, [sp, #16]
     ldp     x0, x1, [sp, #0]
-    add     sp, sp, #256
+    add     sp, sp, #272
     eret

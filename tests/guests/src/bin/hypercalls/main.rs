@@ -1,6 +1,10 @@
 //! Each hypercall from inside: what it answers when all is well, and when it is not.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+mod refused;
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+mod vcpu_info;
+
 use guest_rt::hypercall::{call, is_oxen, op, plain};
 use guest_rt::tests::Tests;
 use guest_rt::{Boot, kernel};
@@ -47,9 +51,12 @@ fn start(_: Boot) {
     let mut t = Tests::new("hypercalls");
     version(&mut t);
     memory(&mut t);
+    refused::memory(&mut t);
     events(&mut t);
     grants(&mut t);
     vcpu(&mut t);
+    #[cfg(all(target_os = "none", target_arch = "aarch64"))]
+    vcpu_info::place(&mut t);
     sched(&mut t);
     others(&mut t);
     t.finish();
