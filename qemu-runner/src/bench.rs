@@ -7,50 +7,144 @@ use crate::cli::{Arch, BenchArgs, Cli, Command as Sub, RunArgs};
 use crate::console::{self, Next};
 use crate::machine::Machine;
 use crate::paths::Paths;
-use crate::ui::Step;
+use crate::ui::{Step, warn};
 use anyhow::{Result, bail};
 use clap::Parser as _;
+use std::fmt;
 use std::time::Duration;
 
 const BOUND: Duration = Duration::from_secs(300);
 /// Virtual nanoseconds, hence instructions, in a second.
 const PER_SECOND: f64 = 1e9;
 
-/// One figure of the guest: `BENCH name ticks ticks n iterations hz hz`.
+/// What the guest measures, in its order.
+const ROWS: [&str; 7] = [
+    "boot",
+    "null-hypercall",
+    "device-page-fault",
+    "yield-alone",
+    "vcpu-switch-and-back",
+    "sgi-to-waiting-sibling",
+    "event-to-waiting-vcpu",
+];
+/// What the test suite allows a figure to be, in relation to Xen's.
+const TEST_RATIO: f64 = 1.0;
+
+/// What one hypervisor did in one row.
 #[derive(Clone, Debug, PartialEq)]
-struct Figure {
-    name: String,
-    instructions: f64,
+enum Figure {
+    /// Instructions per operation.
+    Instructions(f64),
+    /// Why there is no figure.
+    Missing(String),
 }
 
+impl Figure {
+    fn instructions(&self) -> Option<f64> {
+        match self {
+            Self::Instructions(n) => Some(*n),
+            Self::Missing(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instructions(n) => f.pad(&format!("{n:.0}")),
+            Self::Missing(_) => f.pad("-"),
+        }
+    }
+}
+
+/// A row of the table: Oxen beside Xen.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    name: &'static str,
+    oxen: Figure,
+    xen: Figure,
+}
+
+impl Row {
+    fn ratio(&self) -> Option<f64> {
+        let theirs = self.xen.instructions().filter(|n| *n > 0.0)?;
+        Some(self.oxen.instructions()? / theirs)
+    }
+}
+
+/// `cargo xen bench`: 1 if Oxen leaves a row out, or a ratio is above the limit that was asked for.
 pub(crate) fn command(paths: &Paths, args: &BenchArgs) -> Result<u8> {
     if args.arch != Arch::Aarch64 {
         bail!("there is nothing to measure on x86_64 yet");
     }
-    let oxen = measure(paths, "oxen")?;
-    let xen = measure(paths, "xen")?;
+    let rows = compare(paths)?;
     println!(
         "{:<32} {:>14} {:>14} {:>7}",
         "instructions per", "Oxen", "Xen 4.17", "ratio"
     );
-    for figure in &oxen {
-        let other = xen
-            .iter()
-            .find(|f| f.name == figure.name)
-            .map(|f| f.instructions);
-        let (theirs, ratio) = match other {
-            Some(n) if n > 0.0 => (format!("{n:.0}"), format!("{:.2}", figure.instructions / n)),
-            _ => ("-".to_owned(), "-".to_owned()),
-        };
-        println!(
-            "{:<32} {:>14.0} {theirs:>14} {ratio:>7}",
-            figure.name, figure.instructions
-        );
+    for row in &rows {
+        let Row { name, oxen, xen } = row;
+        let ratio = row.ratio().map_or("-".to_owned(), |r| format!("{r:.2}"));
+        println!("{name:<32} {oxen:>14} {xen:>14} {ratio:>7}");
     }
-    Ok(0)
+    for row in &rows {
+        for (who, figure) in [("Oxen", &row.oxen), ("Xen", &row.xen)] {
+            if let Figure::Missing(why) = figure {
+                println!("{} is not measured on {who}: {why}", row.name);
+            }
+        }
+    }
+    let faults = faults(&rows, args.max_ratio);
+    faults.iter().for_each(|fault| warn!("{fault}"));
+    Ok(u8::from(!faults.is_empty()))
 }
 
-fn measure(paths: &Paths, hypervisor: &str) -> Result<Vec<Figure>> {
+/// The test suite's look at it: every row is there, and none costs more than on Xen.
+pub(crate) fn test(paths: &Paths) -> Result<()> {
+    let faults = faults(&compare(paths)?, Some(TEST_RATIO));
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        bail!(faults.join("; "))
+    }
+}
+
+/// What is wrong with a table. A row that Xen alone leaves out is not Oxen's fault.
+fn faults(rows: &[Row], max_ratio: Option<f64>) -> Vec<String> {
+    rows.iter()
+        .filter_map(|row| match (&row.oxen, row.ratio(), max_ratio) {
+            (Figure::Missing(why), ..) => Some(format!("{} is not measured: {why}", row.name)),
+            (_, Some(ratio), Some(most)) if ratio > most => Some(format!(
+                "{} takes {ratio:.3} times what Xen takes, more than {most}",
+                row.name
+            )),
+            _ => None,
+        })
+        .collect()
+}
+
+fn compare(paths: &Paths) -> Result<Vec<Row>> {
+    let oxen = measure(paths, "oxen")?;
+    let xen = measure(paths, "xen")?;
+    Ok(ROWS
+        .iter()
+        .map(|name| Row {
+            name,
+            oxen: find(&oxen, name),
+            xen: find(&xen, name),
+        })
+        .collect())
+}
+
+/// A row's figure in what a guest said.
+fn find(said: &[(String, Figure)], name: &str) -> Figure {
+    said.iter().find(|(n, _)| n == name).map_or_else(
+        || Figure::Missing("the guest did not get that far".to_owned()),
+        |(_, figure)| figure.clone(),
+    )
+}
+
+fn measure(paths: &Paths, hypervisor: &str) -> Result<Vec<(String, Figure)>> {
     let words = [
         "cargo xen",
         "run",
@@ -91,37 +185,66 @@ fn measure(paths: &Paths, hypervisor: &str) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn parse(line: &str) -> Option<Figure> {
-    let words: Vec<&str> = line.split_once("BENCH ")?.1.split_whitespace().collect();
-    match words[..] {
-        [name, ticks, "ticks", count, "iterations", hz, "hz"] => {
-            let (ticks, count, hz): (f64, f64, f64) =
-                (ticks.parse().ok()?, count.parse().ok()?, hz.parse().ok()?);
-            (count > 0.0 && hz > 0.0).then(|| Figure {
-                name: name.to_owned(),
-                instructions: ticks * (PER_SECOND / hz) / count,
-            })
-        }
-        _ => None,
+/// `BENCH name ticks ticks n iterations hz hz`, or `BENCH name not measured: reason`.
+fn parse(line: &str) -> Option<(String, Figure)> {
+    let said = line.split_once("BENCH ")?.1;
+    let words: Vec<&str> = said.split_whitespace().collect();
+    if let [name, "not", "measured:", ..] = words[..] {
+        let reason = said.split_once("measured:")?.1.trim().to_owned();
+        return Some((name.to_owned(), Figure::Missing(reason)));
     }
+    let [name, ticks, "ticks", count, "iterations", hz, "hz"] = words[..] else {
+        return None;
+    };
+    let (ticks, count, hz): (f64, f64, f64) =
+        (ticks.parse().ok()?, count.parse().ok()?, hz.parse().ok()?);
+    (count > 0.0 && hz > 0.0).then(|| {
+        let each = ticks * (PER_SECOND / hz) / count;
+        (name.to_owned(), Figure::Instructions(each))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn row(name: &'static str, oxen: f64, xen: Option<f64>) -> Row {
+        Row {
+            name,
+            oxen: Figure::Instructions(oxen),
+            xen: xen.map_or(Figure::Missing("why".into()), Figure::Instructions),
+        }
+    }
+
     #[test]
     fn figures_are_instructions_per_iteration() {
-        let figure =
-            parse("(d0) BENCH null-hypercall 6250 ticks 1000 iterations 62500000 hz").unwrap();
         assert_eq!(
-            figure,
-            Figure {
-                name: "null-hypercall".into(),
-                instructions: 100.0
-            }
+            parse("(d0) BENCH null-hypercall 6250 ticks 1000 iterations 62500000 hz"),
+            Some(("null-hypercall".into(), Figure::Instructions(100.0)))
         );
         assert_eq!(parse("BENCH end"), None);
         assert_eq!(parse("BENCH x 1 ticks 0 iterations 62500000 hz"), None);
+    }
+
+    #[test]
+    fn what_is_not_measured_says_why() {
+        let said = [parse("BENCH events not measured: no interrupt came").unwrap()];
+        assert_eq!(
+            find(&said, "events"),
+            Figure::Missing("no interrupt came".into())
+        );
+        assert!(find(&said, "boot").instructions().is_none());
+    }
+
+    #[test]
+    fn a_row_that_oxen_leaves_out_or_a_ratio_above_the_limit_is_a_fault() {
+        let good = [row("a", 50.0, Some(100.0)), row("b", 7.0, None)];
+        assert_eq!(good[0].ratio(), Some(0.5));
+        assert!(faults(&good, Some(0.5)).is_empty());
+        assert_eq!(faults(&good, Some(0.49)).len(), 1);
+        assert!(faults(&good, None).is_empty());
+        let mut bad = row("c", 0.0, Some(1.0));
+        bad.oxen = Figure::Missing("it died".into());
+        assert_eq!(faults(&[bad], None), ["c is not measured: it died"]);
     }
 }

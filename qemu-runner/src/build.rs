@@ -3,12 +3,15 @@
 use crate::cli::{Arch, BuildArgs, BuildOptions};
 use crate::paths::{self, Paths};
 use crate::process;
-use crate::ui::{self, say, warn};
+use crate::toolchain::Toolchain;
+use crate::ui::{self, warn};
 use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The section the linker script reserves for the hypervisor's own symbol table.
@@ -23,38 +26,86 @@ const IMAGE_START: &str = "__image_start";
 pub(crate) struct Built {
     /// With symbols, for debuggers.
     pub elf: PathBuf,
-    /// What boot loaders load.
+    /// What boot loaders load: a flat image on arm64, the ELF file on x86-64.
     pub image: PathBuf,
 }
 
 /// `cargo xen build`.
 pub(crate) fn command(paths: &Paths, args: &BuildArgs) -> Result<u8> {
     let built = hypervisor(paths, args.arch, &args.options)?;
-    say!("{}", built.elf.display());
+    println!("{:<20} {}", "with symbols, for gdb", built.elf.display());
     if args.arch == Arch::Aarch64 {
-        say!("{}", built.image.display());
+        println!("{:<20}  {}", "for boot loaders", built.image.display());
     }
     if args.guests {
         for name in guest_names(paths)? {
-            say!("{}", guest(paths, &name)?.image.display());
+            let built = guest(paths, &name, args.arch)?;
+            println!("guest {name:<15} {}", built.image.display());
         }
     }
     Ok(0)
 }
 
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// Only one build at a time writes the images: their names do not tell features and profiles apart. Whoever boots one
+/// takes a copy before the lock is gone.
+fn exclusive(paths: &Paths) -> Result<Flock<File>> {
+    paths::make_dir(&paths.out)?;
+    let file =
+        File::create(paths.out.join("build.lock")).context("cannot make the build's lock")?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .context("cannot lock the build")
+}
+
+/// Builds the hypervisor and puts it into `to`, where no later build changes it.
+pub(crate) fn hypervisor_in(
+    paths: &Paths,
+    arch: Arch,
+    options: &BuildOptions,
+    to: &Path,
+) -> Result<Built> {
+    let _lock = exclusive(paths)?;
+    copied(hypervisor_locked(paths, arch, options)?, to)
+}
+
+/// Builds a kernel of tests/guests and puts it into `to`.
+pub(crate) fn guest_in(paths: &Paths, name: &str, arch: Arch, to: &Path) -> Result<Built> {
+    let _lock = exclusive(paths)?;
+    copied(guest_locked(paths, name, arch)?, to)
+}
+
+fn copied(built: Built, to: &Path) -> Result<Built> {
+    let copy = |from: PathBuf| -> Result<PathBuf> {
+        let target = to.join(from.file_name().context("a build product without a name")?);
+        std::fs::copy(&from, &target).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(target)
+    };
+    let image = if built.image == built.elf {
+        None
+    } else {
+        Some(copy(built.image)?)
+    };
+    let elf = copy(built.elf)?;
+    Ok(Built {
+        image: image.unwrap_or_else(|| elf.clone()),
+        elf,
+    })
 }
 
 /// Builds the hypervisor.
 pub(crate) fn hypervisor(paths: &Paths, arch: Arch, options: &BuildOptions) -> Result<Built> {
-    crate::setup::rust_target(arch.triple())?;
+    let _lock = exclusive(paths)?;
+    hypervisor_locked(paths, arch, options)
+}
+
+fn hypervisor_locked(paths: &Paths, arch: Arch, options: &BuildOptions) -> Result<Built> {
+    check_features(paths, &options.features)?;
     let profile = if options.debug { "dev" } else { "release" };
-    let mut command = cargo();
+    let mut command = Toolchain::get(arch)?.cargo("build", arch);
     command
         .current_dir(&paths.root)
-        .args(["build", "--quiet", "--package", "boot", "--bin", "oxen"])
-        .args(["--target", arch.triple(), "--profile", profile]);
+        .args(["--quiet", "--package", "boot", "--bin", "oxen"])
+        .args(["--profile", profile]);
     if options.no_default_features {
         command.arg("--no-default-features");
     }
@@ -75,6 +126,46 @@ pub(crate) fn hypervisor(paths: &Paths, arch: Arch, options: &BuildOptions) -> R
     )
 }
 
+/// Refuses features that the hypervisor does not have, with those that it has.
+fn check_features(paths: &Paths, wanted: &[String]) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut metadata = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    metadata.current_dir(&paths.root).args([
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+        "--offline",
+    ]);
+    let json = serde_json::from_str(&process::output(&mut metadata)?)
+        .context("cargo's metadata cannot be read")?;
+    let known = features(&json);
+    match wanted.iter().find(|w| !known.contains(&w.as_str())) {
+        None => Ok(()),
+        Some(unknown) => bail!(
+            "Oxen has no feature `{unknown}`; it has {}",
+            known.join(", ")
+        ),
+    }
+}
+
+/// The features of the package `boot`.
+fn features(metadata: &serde_json::Value) -> Vec<&str> {
+    let packages = metadata["packages"].as_array().map_or(&[][..], |p| p);
+    let Some(boot) = packages.iter().find(|p| p["name"] == "boot") else {
+        return Vec::new();
+    };
+    boot["features"].as_object().map_or(Vec::new(), |features| {
+        features
+            .keys()
+            .map(String::as_str)
+            .filter(|name| *name != "default")
+            .collect()
+    })
+}
+
 /// The kernels of tests/guests, by name.
 pub(crate) fn guest_names(paths: &Paths) -> Result<Vec<String>> {
     let dir = paths.root.join("tests/guests/src/bin");
@@ -93,14 +184,25 @@ pub(crate) fn guest_names(paths: &Paths) -> Result<Vec<String>> {
 }
 
 /// Builds one kernel of tests/guests.
-pub(crate) fn guest(paths: &Paths, name: &str) -> Result<Built> {
-    let arch = Arch::Aarch64;
-    crate::setup::rust_target(arch.triple())?;
-    let mut command = cargo();
-    command
-        .current_dir(&paths.root)
-        .args(["build", "--quiet", "--package", "guests", "--bin", name])
-        .args(["--target", arch.triple(), "--release"]);
+pub(crate) fn guest(paths: &Paths, name: &str, arch: Arch) -> Result<Built> {
+    let _lock = exclusive(paths)?;
+    guest_locked(paths, name, arch)
+}
+
+fn guest_locked(paths: &Paths, name: &str, arch: Arch) -> Result<Built> {
+    let known = guest_names(paths)?;
+    if !known.iter().any(|k| k == name) {
+        bail!("tests/guests has no `{name}`; it has {}", known.join(", "));
+    }
+    let mut command = Toolchain::get(arch)?.cargo("build", arch);
+    command.current_dir(&paths.root).args([
+        "--quiet",
+        "--package",
+        "guests",
+        "--bin",
+        name,
+        "--release",
+    ]);
     process::run(&mut command)?;
     let elf = paths.target.join(arch.triple()).join("release").join(name);
     finish(
@@ -113,13 +215,7 @@ pub(crate) fn guest(paths: &Paths, name: &str) -> Result<Built> {
 }
 
 /// Fills in the symbol table and writes ELF and image where they are kept.
-fn finish(
-    paths: &Paths,
-    from: &std::path::Path,
-    arch: Arch,
-    elf: &str,
-    image: &str,
-) -> Result<Built> {
+fn finish(paths: &Paths, from: &Path, arch: Arch, elf: &str, image: &str) -> Result<Built> {
     let mut bytes = paths::read(from)?;
     if let Some((place, table)) = symbol_table(&bytes)? {
         bytes
@@ -128,9 +224,13 @@ fn finish(
             .copy_from_slice(&table);
     }
     let dir = paths.out.join(arch.name());
+    let elf = dir.join(elf);
     let built = Built {
-        elf: dir.join(elf),
-        image: dir.join(image),
+        image: match arch {
+            Arch::Aarch64 => dir.join(image),
+            Arch::X86_64 => elf.clone(),
+        },
+        elf,
     };
     if let Some(parent) = built.elf.parent() {
         paths::make_dir(parent)?;
@@ -266,6 +366,15 @@ mod tests {
         let table = encode_symbols(&functions, 20);
         assert_eq!(table.len(), 20);
         assert_eq!(table[4], 1);
+    }
+
+    #[test]
+    fn features_are_those_of_the_binary() {
+        let metadata = serde_json::json!({"packages": [
+            {"name": "xen-core", "features": {"std": []}},
+            {"name": "boot", "features": {"default": ["gicv3"], "gicv3": [], "svm": []}},
+        ]});
+        assert_eq!(features(&metadata), ["gicv3", "svm"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::cli::Arch;
 use crate::paths::Paths;
 use crate::process;
-use crate::setup;
+use crate::toolchain::Toolchain;
 use crate::ui;
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
@@ -23,7 +23,7 @@ const FEATURES: [&str; 7] = [
 /// `cargo xen check`.
 pub(crate) fn command(paths: &Paths) -> Result<u8> {
     for arch in [Arch::Aarch64, Arch::X86_64] {
-        setup::rust_target(arch.triple())?;
+        Toolchain::get(arch)?;
     }
     let mut failures = Vec::new();
     let mut step = |name: &str, result: Result<()>| match result {
@@ -33,21 +33,19 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
             failures.push(name.to_owned());
         }
     };
-    step("format", cargo(paths, &["fmt", "--all", "--check"]));
+    step("format", cargo(paths, None, "fmt", &["--all", "--check"]));
     step("layers", layers(paths));
     step(
         "lints: host",
-        clippy(paths, &["--workspace", "--all-targets"]),
+        clippy(paths, None, &["--workspace", "--all-targets"]),
     );
-    let arm = Arch::Aarch64.triple();
-    let x86 = Arch::X86_64.triple();
+    let (arm, x86) = (Some(Arch::Aarch64), Some(Arch::X86_64));
     step(
         "lints: arm64",
         clippy(
             paths,
-            &[
-                "-p", "boot", "-p", "arch-arm", "-p", "guests", "--target", arm,
-            ],
+            arm,
+            &["-p", "boot", "-p", "arch-arm", "-p", "guests"],
         ),
     );
     for features in FEATURES {
@@ -57,17 +55,15 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
             "boot",
             "--bin",
             "oxen",
-            "--target",
-            arm,
             "--no-default-features",
             "--features",
             features,
         ];
-        step(&name, clippy(paths, &args));
+        step(&name, clippy(paths, arm, &args));
     }
     step(
         "lints: x86-64",
-        clippy(paths, &["-p", "boot", "-p", "arch-x86", "--target", x86]),
+        clippy(paths, x86, &["-p", "boot", "-p", "arch-x86"]),
     );
     for features in ["", "svm", "vmx"] {
         let name = format!("lints: x86-64, only [{features}]");
@@ -76,21 +72,19 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
             "boot",
             "--bin",
             "oxen",
-            "--target",
-            x86,
             "--no-default-features",
             "--features",
             features,
         ];
-        step(&name, clippy(paths, &args));
+        step(&name, clippy(paths, x86, &args));
     }
     step(
         "documentation: host",
-        doc(paths, &["--workspace", "--exclude", "arch-arm"]),
+        doc(paths, None, &["--workspace", "--exclude", "arch-arm"]),
     );
     step(
         "documentation: arm64",
-        doc(paths, &["-p", "boot", "-p", "arch-arm", "--target", arm]),
+        doc(paths, arm, &["-p", "boot", "-p", "arch-arm"]),
     );
     let failed = failures.len();
     if failed > 0 {
@@ -99,33 +93,38 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
     Ok(u8::from(failed > 0))
 }
 
-fn command_line(paths: &Paths, args: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&paths.root).args(args);
+/// cargo, for the host or for bare metal.
+fn command_line(paths: &Paths, target: Option<Arch>, subcommand: &str) -> Result<Command> {
+    let mut command = match target {
+        Some(arch) => Toolchain::get(arch)?.cargo(subcommand, arch),
+        None => {
+            let mut command =
+                Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            command.arg(subcommand);
+            command
+        }
+    };
+    command.current_dir(&paths.root);
+    Ok(command)
+}
+
+fn cargo(paths: &Paths, target: Option<Arch>, subcommand: &str, args: &[&str]) -> Result<()> {
+    let _step = ui::Step::start(format!("cargo {subcommand} {}", args.join(" ")));
+    process::output(command_line(paths, target, subcommand)?.args(args)).map(drop)
+}
+
+fn clippy(paths: &Paths, target: Option<Arch>, args: &[&str]) -> Result<()> {
+    let args = [&["--quiet"], args, &["--", "-D", "warnings"]].concat();
+    cargo(paths, target, "clippy", &args)
+}
+
+fn doc(paths: &Paths, target: Option<Arch>, args: &[&str]) -> Result<()> {
+    let _step = ui::Step::start(format!("cargo doc {}", args.join(" ")));
+    let mut command = command_line(paths, target, "doc")?;
     command
-}
-
-fn cargo(paths: &Paths, args: &[&str]) -> Result<()> {
-    let _step = ui::Step::start(format!("cargo {}", args.join(" ")));
-    process::output(&mut command_line(paths, args)).map(drop)
-}
-
-fn clippy(paths: &Paths, args: &[&str]) -> Result<()> {
-    cargo(
-        paths,
-        &[&["clippy", "--quiet"], args, &["--", "-D", "warnings"]].concat(),
-    )
-}
-
-fn doc(paths: &Paths, args: &[&str]) -> Result<()> {
-    let args = [
-        &["doc", "--quiet", "--no-deps", "--document-private-items"],
-        args,
-    ]
-    .concat();
-    let _step = ui::Step::start(format!("cargo {}", args.join(" ")));
-    let mut command = command_line(paths, &args);
-    command.env("RUSTDOCFLAGS", "-D warnings");
+        .args(["--quiet", "--no-deps", "--document-private-items"])
+        .args(args)
+        .env("RUSTDOCFLAGS", "-D warnings");
     process::output(&mut command).map(drop)
 }
 
@@ -168,17 +167,8 @@ const LONGEST: usize = 600;
 /// Holds the layers: dependencies, unsafe code and conditional compilation only where they belong, short files.
 pub(crate) fn layers(paths: &Paths) -> Result<()> {
     let mut wrong = Vec::new();
-    let mut metadata = command_line(
-        paths,
-        &[
-            "metadata",
-            "--format-version",
-            "1",
-            "--no-deps",
-            "--offline",
-        ],
-    );
-    let text = process::output(&mut metadata)?;
+    let mut metadata = command_line(paths, None, "metadata")?;
+    let text = process::output(metadata.args(["--format-version", "1", "--no-deps", "--offline"]))?;
     let json: serde_json::Value =
         serde_json::from_str(&text).context("cargo's metadata cannot be read")?;
     wrong.extend(wrong_arrows(&json));

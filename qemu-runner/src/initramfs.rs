@@ -32,17 +32,25 @@ mkdir -p /dev/pts && mount -t devpts devpts /dev/pts
 for module in /lib/drivers/*.ko; do insmod "$module"; done
 [ -d /proc/xen ] && mount -t xenfs xenfs /proc/xen
 hostname dom0
+# What poweroff, reboot and halt send to process 1; a shell hears of it only while it waits.
+trap 'poweroff -f' USR2
+trap 'reboot -f' TERM
+trap 'halt -f' USR1
 if [ -f /exec.sh ]; then
     echo 1 > /proc/sys/kernel/printk
     echo "@START@"
-    sh /exec.sh < /dev/null 2>&1
+    sh /exec.sh < /dev/null 2>&1 &
+    wait $!
     echo "@END@$?"
     poweroff -f
 fi
 echo
 echo "Oxen: dom0 is up. poweroff ends it; Ctrl-a three times reaches the hypervisor's keys; Ctrl-] x ends QEMU."
-for word in poweroff reboot halt; do ln -sf /bin/busybox /sbin/$word; done
-while true; do setsid cttyhack sh -l; done
+cd /root
+while true; do
+    setsid cttyhack sh -l < /dev/console > /dev/console 2>&1 &
+    wait $!
+done
 "#;
 
 /// Makes the archive. With `exec`, that command runs and the machine powers off.

@@ -12,12 +12,15 @@ mod debian;
 mod debug;
 mod initramfs;
 mod machine;
+mod packages;
 mod paths;
 mod process;
+mod pty;
 mod run;
 mod scenarios;
 mod setup;
 mod testing;
+mod toolchain;
 mod ui;
 mod units;
 
@@ -26,12 +29,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if let cli::Command::Tether(args) = &cli.command {
+        return ExitCode::from(process::tether(args.parent, &args.command));
+    }
     let result = process::end_children_on_signals().and_then(|()| dispatch(cli));
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             ui::error(&error);
-            ExitCode::from(if process::interrupted() { 130 } else { 1 })
+            ExitCode::from(process::interrupted_status().unwrap_or(1))
         }
     }
 }
@@ -48,5 +54,6 @@ fn dispatch(cli: cli::Cli) -> anyhow::Result<u8> {
         cli::Command::Bench(args) => bench::command(&paths, &args),
         cli::Command::Setup(args) => setup::setup(&paths, &args),
         cli::Command::Doctor => setup::doctor(&paths),
+        cli::Command::Tether(args) => Ok(process::tether(args.parent, &args.command)),
     }
 }

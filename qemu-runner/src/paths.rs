@@ -42,19 +42,45 @@ impl Paths {
     }
 
     /// A fresh scratch folder for one boot; `name` says whose.
-    pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn scratch(&self, name: &str) -> Result<Scratch> {
         let dir = self
             .out
             .join("boots")
             .join(format!("{name}-{}", std::process::id()));
         make_dir(&dir)?;
-        Ok(dir)
+        Ok(Scratch { dir })
     }
 
     pub(crate) fn logs(&self) -> Result<PathBuf> {
         let dir = self.out.join("logs");
         make_dir(&dir)?;
         Ok(dir)
+    }
+}
+
+/// A folder that is gone when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub dir: PathBuf,
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl AsRef<Path> for Scratch {
+    fn as_ref(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -1,5 +1,9 @@
 //! What is booted by `cargo xen test`, and what must be seen.
 
+mod runner;
+mod uefi;
+mod x86;
+
 /// What counts as success.
 #[derive(Clone, Debug)]
 pub(crate) enum Expect {
@@ -12,6 +16,16 @@ pub(crate) enum Expect {
     },
     /// The guest's last word is `TEST name: N passed, 0 failed`.
     Verdict,
+    /// `cargo xen run`, as users type it, ends with this status and prints all of these.
+    Exit {
+        status: u8,
+        says: &'static [&'static str],
+    },
+    /// `cargo xen run` on a terminal: each first text is awaited, then the keys beside it are typed. After that it ends
+    /// by itself with status 0.
+    Script(&'static [(&'static str, &'static str)]),
+    /// `cargo xen debug` prints a line that brings gdb to the machine, halted before its first instruction.
+    Debugger,
 }
 
 /// One boot.
@@ -251,7 +265,13 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
     ];
     for guest in guests.iter().filter(|g| *g != "bench" && *g != "builtin") {
         for gic in [2, 3] {
-            let words = format!("--dom0 guest:{guest} --smp 4 --gic {gic}");
+            // It keeps a vCPU busy with each kind of loop, and needs one more.
+            let more = if guest == "loops" {
+                " --cmdline dom0_max_vcpus=5"
+            } else {
+                ""
+            };
+            let words = format!("--dom0 guest:{guest} --smp 4 --gic {gic}{more}");
             list.push(scenario(
                 &format!("guest-{guest}-gicv{gic}"),
                 &words,
@@ -261,6 +281,10 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
             ));
         }
     }
+    list.extend(variants().filter(|s| {
+        let kernel = s.words.iter().find_map(|w| w.strip_prefix("guest:"));
+        kernel.is_some_and(|k| guests.iter().any(|g| g == k))
+    }));
     if guests.iter().any(|g| g == "builtin") {
         list.push(scenario(
             "guest-builtin",
@@ -273,5 +297,101 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
             60,
         ));
     }
+    list.extend(uefi::all());
+    list.extend(runner::all());
+    list.extend(x86::all());
     list
+}
+
+/// Guest kernels on machines, or with words, that ask for something else than the usual two boots do.
+fn variants() -> impl Iterator<Item = Scenario> {
+    let verdict = |name: &str, words: &str| scenario(name, words, None, Expect::Verdict, 120);
+    let ends = |name: &str, words: &str, lines: &'static [&'static str]| {
+        let expect = Expect::Console { lines, ends: true };
+        scenario(name, words, None, expect, 60)
+    };
+    [
+        verdict(
+            "guest-grants-version-2",
+            "--dom0 guest:grants --cmdline gnttab=max-ver:2 --dom0-cmdline grants-v2",
+        ),
+        // All vCPUs on one CPU: what is not saved and restored is seen.
+        verdict(
+            "guest-sysregs-one-cpu",
+            "--dom0 guest:sysregs --smp 1 --cmdline dom0_max_vcpus=4",
+        ),
+        verdict(
+            "guest-sysregs-gicv2-one-cpu",
+            "--dom0 guest:sysregs --smp 1 --gic 2 --cmdline dom0_max_vcpus=4",
+        ),
+        verdict(
+            "guest-sysregs-neoverse",
+            "--dom0 guest:sysregs --smp 2 --cpu neoverse-n1",
+        ),
+        // Extensions that Oxen has to hide are there.
+        verdict(
+            "guest-sysregs-max",
+            "--dom0 guest:sysregs --smp 2 --cpu max",
+        ),
+        // Nobody ever waits: only preemption lets the others go on.
+        verdict(
+            "guest-loops-one-cpu",
+            "--dom0 guest:loops --smp 1 --cmdline dom0_max_vcpus=5",
+        ),
+        verdict(
+            "guest-hostile-one-cpu",
+            "--dom0 guest:hostile --smp 1 --cmdline dom0_max_vcpus=4",
+        ),
+        // vCPUs that take turns: what comes while one is off its CPU.
+        verdict(
+            "guest-gic-gicv2-one-cpu",
+            "--dom0 guest:gic --smp 1 --gic 2 --cmdline dom0_max_vcpus=4",
+        ),
+        verdict(
+            "guest-gic-gicv3-one-cpu",
+            "--dom0 guest:gic --smp 1 --cmdline dom0_max_vcpus=4",
+        ),
+        verdict(
+            "guest-gic-eight-vcpus",
+            "--dom0 guest:gic --smp 2 --gic 2 --cmdline dom0_max_vcpus=8",
+        ),
+        verdict(
+            "guest-events-gicv2-one-cpu",
+            "--dom0 guest:events --smp 1 --gic 2 --cmdline dom0_max_vcpus=4",
+        ),
+        verdict(
+            "guest-events-gicv3-one-cpu",
+            "--dom0 guest:events --smp 1 --cmdline dom0_max_vcpus=4",
+        ),
+        verdict(
+            "guest-events-one-vcpu",
+            "--dom0 guest:events --smp 1 --cmdline dom0_max_vcpus=1",
+        ),
+        verdict(
+            "guest-psci-one-cpu",
+            "--dom0 guest:psci --smp 1 --cmdline dom0_max_vcpus=4",
+        ),
+        ends(
+            "guest-crashes",
+            "--dom0 guest:loops --dom0-cmdline loops-crash",
+            &["crashing, as asked", "Hardware domain crashed"],
+        ),
+        ends(
+            "guest-watchdog",
+            "--dom0 guest:loops --smp 1 --dom0-cmdline loops-watchdog",
+            &[
+                "spinning under a watchdog",
+                "Hardware domain watchdog expired",
+            ],
+        ),
+        ends(
+            "guest-nested-aborts",
+            "--dom0 guest:loops --smp 1 --dom0-cmdline loops-nested",
+            &[
+                "no handler for what happens next",
+                "Hardware domain watchdog expired",
+            ],
+        ),
+    ]
+    .into_iter()
 }

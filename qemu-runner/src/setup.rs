@@ -2,112 +2,177 @@
 
 use crate::cli::{Arch, SetupArgs};
 use crate::debian::{self, Suite};
+use crate::packages::{self, Packages};
 use crate::paths::Paths;
 use crate::process::{self, find_program};
-use crate::ui::{self, say};
+use crate::toolchain::{self, Toolchain};
+use crate::ui::say;
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
 
 /// The oldest QEMU that emulates what Oxen needs.
 const QEMU_MAJOR: u32 = 8;
-const QEMU: &str = "qemu-system-aarch64";
+
+const QEMU_ARM: Packages = Packages {
+    what: "QEMU 8 or later for arm64",
+    names: &["qemu-system-arm"],
+    backports: true,
+    elsewhere: "Fedora: dnf install qemu-system-aarch64; Arch: pacman -S qemu-system-aarch64; macOS: brew install qemu",
+};
+const QEMU_X86: Packages = Packages {
+    what: "QEMU 8 or later for x86-64",
+    names: &["qemu-system-x86"],
+    backports: true,
+    elsewhere: "Fedora: dnf install qemu-system-x86; Arch: pacman -S qemu-system-x86; macOS: brew install qemu",
+};
+
+fn qemu_packages(arch: Arch) -> Packages {
+    match arch {
+        Arch::Aarch64 => QEMU_ARM,
+        Arch::X86_64 => QEMU_X86,
+    }
+}
+
+fn qemu_program(arch: Arch) -> String {
+    format!("qemu-system-{}", arch.name())
+}
 
 /// `cargo xen setup`.
 pub(crate) fn setup(paths: &Paths, args: &SetupArgs) -> Result<u8> {
-    for arch in [Arch::Aarch64, Arch::X86_64] {
-        rust_target(arch.triple())?;
+    if args.yes {
+        packages::ask_nothing();
     }
-    if let Err(error) = qemu() {
-        if !args.yes && ui::animated() {
-            say!("{error:#}");
-            bail!("`cargo xen setup --yes` installs it");
-        }
-        install_qemu()?;
-        qemu()?;
-    }
-    debian::busybox(paths)?;
-    debian::kernel(paths, Suite::Bookworm)?;
+    let arm = Arch::Aarch64;
+    Toolchain::get(arm)?;
+    qemu(arm)?;
+    debian::busybox(paths, arm)?;
+    debian::kernel(paths, Suite::Bookworm, arm)?;
     if !args.minimal {
-        debian::xen(paths)?;
+        debian::xen(paths, arm)?;
+        debian::firmware(paths)?;
+        debian::grub(paths)?;
         for suite in [Suite::Bullseye, Suite::Trixie] {
-            debian::kernel(paths, suite)?;
+            debian::kernel(paths, suite, arm)?;
+        }
+        let x86 = Arch::X86_64;
+        Toolchain::get(x86)?;
+        qemu(x86)?;
+        debian::busybox(paths, x86)?;
+        debian::xen(paths, x86)?;
+        for suite in [Suite::Bookworm, Suite::Trixie] {
+            debian::kernel(paths, suite, x86)?;
         }
     }
     say!("everything is there");
     Ok(0)
 }
 
+/// What `doctor` found.
+#[derive(Default)]
+struct Findings {
+    missing: u32,
+}
+
+impl Findings {
+    fn add(&mut self, what: &str, found: Result<String, String>) {
+        match found {
+            Ok(how) if how.is_empty() => println!("ok       {what}"),
+            Ok(how) => println!("ok       {what}: {how}"),
+            Err(problem) => {
+                self.missing += 1;
+                println!("MISSING  {what}: {problem}");
+            }
+        }
+    }
+
+    /// Something that only some commands need.
+    fn optional(&mut self, what: &str, found: Result<String, String>) {
+        match found {
+            Err(problem) => println!("optional {what}: {problem}"),
+            found => self.add(what, found),
+        }
+    }
+}
+
 /// `cargo xen doctor`.
 pub(crate) fn doctor(paths: &Paths) -> Result<u8> {
-    let mut missing = 0;
-    let mut report = |what: &str, problem: Option<String>| match problem {
-        None => println!("ok       {what}"),
-        Some(problem) => {
-            missing += 1;
-            println!("MISSING  {what}: {problem}");
+    const FETCHED: &str =
+        "not fetched yet; `cargo xen setup` does, and so does the command that needs it";
+    let mut findings = Findings::default();
+    for arch in [Arch::Aarch64, Arch::X86_64] {
+        let found = match Toolchain::find(arch) {
+            Ok(Some(toolchain)) => Ok(toolchain.describe().to_owned()),
+            Ok(None) => Err(toolchain::help(arch.triple())),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        findings.add(&format!("Rust for {}", arch.triple()), found);
+        let found = usable_qemu(arch)
+            .map(|(path, version)| format!("{} (version {version})", path.display()))
+            .map_err(|e| format!("{e:#}; {}", packages::advice(qemu_packages(arch))));
+        findings.add(&format!("QEMU for {}", arch.name()), found);
+    }
+    let mirror = debian::archive().map(|(uri, _)| uri);
+    findings.add(
+        "Debian's archive",
+        match debian::obstacle() {
+            Some(problem) => Err(problem),
+            None => mirror.map_err(|e| format!("{e:#}")),
+        },
+    );
+    findings.optional(
+        "gdb for arm64",
+        crate::debug::gdb()
+            .map(|p| p.display().to_string())
+            .ok_or_else(|| packages::advice(crate::debug::GDB)),
+    );
+    let cached = |there: bool| {
+        if there {
+            Ok(String::new())
+        } else {
+            Err(FETCHED.to_owned())
         }
     };
-    for arch in [Arch::Aarch64, Arch::X86_64] {
-        let triple = arch.triple();
-        let problem = (!has_target(triple)).then(|| format!("`rustup target add {triple}`"));
-        report(&format!("Rust target {triple}"), problem);
-    }
-    report(QEMU, qemu().err().map(|e| format!("{e:#}")));
-    report("Debian's archive", debian::obstacle());
-    for suite in Suite::ALL {
-        let problem =
-            (!debian::has_kernel(paths, suite)).then(|| "`cargo xen setup` fetches it".to_owned());
-        report(&format!("kernel of {}", suite.dom0_name()), problem);
-    }
-    Ok(u8::from(missing > 0))
-}
-
-/// Whether the compiler has the target's library.
-fn has_target(triple: &str) -> bool {
-    let sysroot = process::output(Command::new("rustc").args([
-        "--print",
-        "target-libdir",
-        "--target",
-        triple,
-    ]));
-    sysroot.is_ok_and(|dir| PathBuf::from(dir.trim()).is_dir())
-}
-
-/// Makes sure that the compiler can build for a bare-metal target.
-pub(crate) fn rust_target(triple: &str) -> Result<()> {
-    if has_target(triple) {
-        return Ok(());
-    }
-    let mut command = Command::new("rustup");
-    command.args(["target", "add", triple]);
-    if find_program("rustup").is_some() {
-        let _step = ui::Step::start(format!("installing Rust's target {triple}"));
-        if process::output(&mut command).is_ok() && has_target(triple) {
-            return Ok(());
+    for (arch, suites) in [
+        (Arch::Aarch64, &Suite::ALL[..]),
+        (Arch::X86_64, &[Suite::Bookworm, Suite::Trixie]),
+    ] {
+        for suite in suites {
+            findings.optional(
+                &format!("kernel of {} for {}", suite.dom0_name(), arch.name()),
+                cached(debian::has_kernel(paths, *suite, arch)),
+            );
         }
     }
-    bail!(
-        "Rust cannot build for {triple}. With rustup:\n  {}\nWithout, a distribution's compiler with its library source can \
-         (on Debian: apt-get install rustc-web cargo-web rust-web-src lld-22):\n  RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
-         /usr/bin/cargo build -Zbuild-std=core,alloc,compiler_builtins \
-         -Zbuild-std-features=compiler-builtins-mem --package boot --bin oxen --release --target {triple}",
-        process::show(&command)
-    );
+    println!("cache    {}", paths.cache.display());
+    Ok(u8::from(findings.missing > 0))
 }
 
-/// QEMU for arm64.
-pub(crate) fn qemu() -> Result<PathBuf> {
-    let path = find_program(QEMU).with_context(|| format!("{QEMU} is missing: {}", advice()))?;
+/// QEMU for an architecture, installed if it is missing or too old and can be installed.
+pub(crate) fn qemu(arch: Arch) -> Result<PathBuf> {
+    let found = match usable_qemu(arch) {
+        Ok(found) => found,
+        Err(problem) => {
+            packages::install(qemu_packages(arch)).with_context(|| format!("{problem:#}"))?;
+            usable_qemu(arch)?
+        }
+    };
+    Ok(found.0)
+}
+
+/// QEMU for an architecture and its version.
+fn usable_qemu(arch: Arch) -> Result<(PathBuf, u32)> {
+    let program = qemu_program(arch);
+    let path = find_program(&program).with_context(|| format!("{program} is missing"))?;
     let text = process::output(Command::new(&path).arg("--version"))?;
-    let major = version(&text).with_context(|| format!("{QEMU} does not tell its version"))?;
-    if major < QEMU_MAJOR {
+    let version = version(&text).with_context(|| format!("{program} does not tell its version"))?;
+    if version < QEMU_MAJOR {
         bail!(
-            "{QEMU} is version {major}, and {QEMU_MAJOR} is needed: {}",
-            advice()
+            "{} has version {version}, and {QEMU_MAJOR} is needed",
+            path.display()
         );
     }
-    Ok(path)
+    Ok((path, version))
 }
 
 fn version(text: &str) -> Option<u32> {
@@ -117,56 +182,6 @@ fn version(text: &str) -> Option<u32> {
         .next()?
         .parse()
         .ok()
-}
-
-fn advice() -> String {
-    "install QEMU 8 or later for arm64 (Debian 13: apt-get install qemu-system-arm; Debian 12: the same from \
-     bookworm-backports; Fedora: dnf install qemu-system-aarch64; macOS: brew install qemu)"
-        .to_owned()
-}
-
-fn codename() -> Option<String> {
-    let text = std::fs::read_to_string("/etc/os-release").ok()?;
-    let debian = text.lines().any(|l| l == "ID=debian");
-    let name = text
-        .lines()
-        .find_map(|l| l.strip_prefix("VERSION_CODENAME="))?;
-    debian.then(|| name.trim_matches('"').to_owned())
-}
-
-/// Installs QEMU with Debian's package client.
-fn install_qemu() -> Result<()> {
-    let Some(codename) = codename() else {
-        bail!("{QEMU} is missing: {}", advice())
-    };
-    if !nix::unistd::geteuid().is_root() {
-        bail!(
-            "{QEMU} is missing and only root can install it: sudo cargo xen setup --yes, or {}",
-            advice()
-        );
-    }
-    let backports = format!("{codename}-backports");
-    let mut install = Command::new("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args([
-        "install",
-        "-y",
-        "--no-install-recommends",
-    ]);
-    if codename == "bookworm" {
-        let (uri, keyring) = debian::archive()?;
-        let source = format!(
-            "Types: deb\nURIs: {uri}\nSuites: {backports}\nComponents: main\nSigned-By: {}\n",
-            keyring.display()
-        );
-        let file = format!("/etc/apt/sources.list.d/{backports}.sources");
-        say!("adding {file}, since Debian 12's own QEMU is too old");
-        std::fs::write(&file, source).with_context(|| format!("cannot write {file}"))?;
-        install.args(["-t", &backports]);
-    }
-    install.arg("qemu-system-arm");
-    let _step = ui::Step::start("installing QEMU for arm64");
-    process::output(Command::new("apt-get").arg("update"))?;
-    process::output(&mut install).map(drop)
 }
 
 #[cfg(test)]

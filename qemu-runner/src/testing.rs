@@ -1,14 +1,19 @@
 //! `cargo xen test`.
 
-use crate::cli::{Cli, Command as Sub, RunArgs, TestArgs};
-use crate::console::{self, Ending, Next};
-use crate::machine::Machine;
+mod boots;
+mod debugger;
+mod user;
+
+use crate::cli::{Arch, BuildOptions, TestArgs};
 use crate::paths::Paths;
-use crate::scenarios::{self, Expect, Scenario};
-use crate::{build, check, run, ui};
-use anyhow::{Context as _, Result, bail};
-use clap::Parser as _;
-use std::process::{Command, Stdio};
+use crate::scenarios::{self, Scenario};
+use crate::{bench, build, check, process, ui};
+use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// The crates whose tests run on the host.
@@ -21,9 +26,6 @@ const HOST: [&str; 7] = [
     "boot",
     "qemu-runner",
 ];
-/// Lines shown of a boot that failed.
-const TAIL: usize = 40;
-
 /// How many went well.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
@@ -65,7 +67,10 @@ pub(crate) fn command(paths: &Paths, args: &TestArgs) -> Result<u8> {
         .collect();
     if args.list {
         hosts.iter().for_each(|c| println!("host:{c}"));
-        println!("layers");
+        ["layers", "bench"]
+            .iter()
+            .filter(|name| wanted(name))
+            .for_each(|name| println!("{name}"));
         boots.iter().for_each(|s| println!("{}", s.name));
         return Ok(0);
     }
@@ -90,29 +95,95 @@ pub(crate) fn command(paths: &Paths, args: &TestArgs) -> Result<u8> {
         }
     }
     if wanted("layers") {
-        let result = check::layers(paths);
-        report("layers", &result, Instant::now());
-        tally.add(Tally::one(&result));
-    }
-    let bar = ui::progress(boots.len());
-    for scenario in &boots {
-        bar.set_message(scenario.name.clone());
         let begun = Instant::now();
-        let result = boot(paths, scenario);
-        bar.suspend(|| report(&scenario.name, &result, begun));
+        let result = check::layers(paths);
+        report("layers", &result, begun.elapsed());
         tally.add(Tally::one(&result));
-        bar.inc(1);
-        if crate::process::interrupted() {
-            bail!("interrupted");
-        }
     }
-    bar.finish_and_clear();
+    if wanted("bench") {
+        let begun = Instant::now();
+        let result = bench::test(paths);
+        report("bench", &result, begun.elapsed());
+        tally.add(Tally::one(&result));
+    }
+    if !boots.is_empty() {
+        // So that it is seen, and seen first, if Oxen does not compile.
+        build::hypervisor(paths, Arch::Aarch64, &BuildOptions::default())?;
+        ui::be_quiet();
+        in_parallel(
+            &boots,
+            jobs(args),
+            |scenario| boots::boot(paths, scenario),
+            &mut tally,
+        )?;
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(u8::from(tally.failed > 0 || tally.passed == 0))
 }
 
-fn report(name: &str, result: &Result<()>, begun: Instant) {
-    let seconds = begun.elapsed().as_secs_f32();
+/// How many boots at the same time.
+fn jobs(args: &TestArgs) -> usize {
+    let wanted = args.jobs.and_then(|n| usize::try_from(n).ok());
+    wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Boots `jobs` scenarios at a time, and reports them in their order.
+fn in_parallel(
+    boots: &[Scenario],
+    jobs: usize,
+    boot: impl Fn(&Scenario) -> Result<()> + Sync,
+    tally: &mut Tally,
+) -> Result<()> {
+    let bar = ui::progress(boots.len());
+    let running = Mutex::new(Vec::<String>::new());
+    let show = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut names = running.lock().unwrap_or_else(|e| e.into_inner());
+        change(&mut names);
+        bar.set_message(names.join(", "));
+    };
+    let next = AtomicUsize::new(0);
+    let (sender, results) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, boots.len()) {
+            let (sender, next, show, boot) = (sender.clone(), &next, &show, &boot);
+            scope.spawn(move || {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(scenario) = boots.get(n).filter(|_| !process::interrupted()) else {
+                        break;
+                    };
+                    show(&|names| names.push(scenario.name.clone()));
+                    let begun = Instant::now();
+                    let result = boot(scenario);
+                    show(&|names| names.retain(|name| *name != scenario.name));
+                    if sender.send((n, result, begun.elapsed())).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut reported = 0;
+        for (n, result, took) in results {
+            early.insert(n, (result, took));
+            while let Some((result, took)) = early.remove(&reported) {
+                bar.suspend(|| report(&boots[reported].name, &result, took));
+                tally.add(Tally::one(&result));
+                bar.inc(1);
+                reported += 1;
+            }
+        }
+    });
+    bar.finish_and_clear();
+    if process::interrupted() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+fn report(name: &str, result: &Result<()>, took: Duration) {
+    let seconds = took.as_secs_f32();
     match result {
         Ok(()) => println!("{name:<40} ok ({seconds:.1} s)"),
         Err(error) => println!("{name:<40} FAILED ({seconds:.1} s): {error:#}"),
@@ -128,14 +199,11 @@ fn host(paths: &Paths, name: &str) -> Result<Tally> {
     if name == "boot" {
         command.arg("--lib");
     }
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start cargo")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let tally = count(&text);
+    let output = process::capture(&mut command)?;
+    let text = &output.stdout;
+    let tally = count(text);
     if !output.status.success() {
-        eprintln!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        eprintln!("{text}{}", output.stderr);
         if tally.failed == 0 {
             bail!("`cargo test -p {name}` failed");
         }
@@ -160,109 +228,11 @@ fn count(text: &str) -> Tally {
     tally
 }
 
-fn boot(paths: &Paths, scenario: &Scenario) -> Result<()> {
-    let cli = Cli::try_parse_from(
-        ["cargo xen", "run"]
-            .into_iter()
-            .chain(scenario.words.iter().map(String::as_str)),
-    )?;
-    let Sub::Run(RunArgs { boot, .. }) = cli.command else {
-        bail!("not a run")
-    };
-    let scratch = paths.scratch(&scenario.name)?;
-    let machine = Machine::prepare(paths, &boot, scenario.exec, &scratch)?;
-    let log = paths.logs()?.join(format!("{}.log", scenario.name));
-    let bound = Duration::from_secs(scenario.bound);
-    let result = match &scenario.expect {
-        Expect::Output(parts) => output(&machine, bound, &log, parts),
-        Expect::Console { lines, ends } => lines_in_order(&machine, bound, &log, lines, *ends),
-        Expect::Verdict => verdict(&machine, bound, &log),
-    };
-    let _ = std::fs::remove_dir_all(&scratch);
-    result.with_context(|| format!("console in {}", log.display()))
-}
-
-fn output(machine: &Machine, bound: Duration, log: &std::path::Path, parts: &[&str]) -> Result<()> {
-    let done = run::exec(machine, bound, log, false)?;
-    if done.status != 0 {
-        bail!("the command ended with status {}", done.status);
-    }
-    // So that a line can be asked for as a whole.
-    let text = format!("\n{}", done.output);
-    match parts.iter().find(|part| !text.contains(**part)) {
-        None => Ok(()),
-        Some(part) => bail!("the output has no {part:?}:\n{}", done.output),
-    }
-}
-
-fn lines_in_order(
-    machine: &Machine,
-    bound: Duration,
-    log: &std::path::Path,
-    parts: &[&str],
-    ends: bool,
-) -> Result<()> {
-    let mut left = parts.iter().copied().peekable();
-    let transcript = console::watch(machine, &["-no-reboot"], bound, log, |line| {
-        while left.next_if(|part| line.contains(part)).is_some() {}
-        if left.peek().is_none() && !ends {
-            Next::Stop
-        } else {
-            Next::More
-        }
-    })?;
-    if let Some(part) = left.peek() {
-        eprint!("{}", transcript.tail(TAIL));
-        bail!("the console never said {part:?}");
-    }
-    if ends && transcript.ending != Ending::PoweredOff {
-        eprint!("{}", transcript.tail(TAIL));
-        bail!("the machine did not end by itself");
-    }
-    Ok(())
-}
-
-fn verdict(machine: &Machine, bound: Duration, log: &std::path::Path) -> Result<()> {
-    let transcript = console::watch(machine, &["-no-reboot"], bound, log, |_| Next::More)?;
-    let last = transcript
-        .lines
-        .iter()
-        .rev()
-        .find_map(|l| l.split_once("TEST ").map(|(_, rest)| rest));
-    let counts = last.map(|line| {
-        count(&format!(
-            "test result: {}",
-            line.split_once(": ").map_or("", |(_, c)| c)
-        ))
-    });
-    match counts {
-        Some(Tally { passed, failed: 0 })
-            if passed > 0 && transcript.ending == Ending::PoweredOff =>
-        {
-            Ok(())
-        }
-        Some(Tally { failed, .. }) if failed > 0 => {
-            let failures: Vec<&str> = transcript
-                .lines
-                .iter()
-                .map(String::as_str)
-                .filter(|l| l.contains("FAIL"))
-                .collect();
-            bail!(
-                "{failed} of the guest's tests failed:\n{}",
-                failures.join("\n")
-            )
-        }
-        _ => {
-            eprint!("{}", transcript.tail(TAIL));
-            bail!("the guest gave no verdict ({:?})", transcript.ending)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Cli;
+    use clap::Parser as _;
 
     #[test]
     fn results_are_added_up() {
@@ -273,12 +243,49 @@ mod tests {
 
     #[test]
     fn every_scenario_is_a_valid_command_line() {
-        for scenario in scenarios::all(&["hypercalls".to_owned(), "builtin".to_owned()]) {
+        for scenario in scenarios::all(
+            &["hypercalls", "builtin", "grants", "sysregs", "loops"].map(str::to_owned),
+        ) {
             let words = ["cargo xen", "run"]
                 .into_iter()
                 .chain(scenario.words.iter().map(String::as_str));
             assert!(Cli::try_parse_from(words).is_ok(), "{}", scenario.name);
             assert!(scenario.bound > 0 && scenario.bound <= 300);
+        }
+    }
+
+    #[test]
+    fn names_are_used_once() {
+        let mut names: Vec<String> = scenarios::all(&["a".to_owned(), "builtin".to_owned()])
+            .into_iter()
+            .map(|s| s.name)
+            .collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn every_boot_runs_once_however_many_at_a_time() {
+        let boots = scenarios::all(&[]);
+        for jobs in [1, 3, 1000] {
+            let ran = Mutex::new(Vec::new());
+            let mut tally = Tally::default();
+            let boot = |scenario: &Scenario| {
+                ran.lock().unwrap().push(scenario.name.clone());
+                if scenario.name == "bad-no-kernel" {
+                    bail!("on purpose");
+                }
+                Ok(())
+            };
+            in_parallel(&boots, jobs, boot, &mut tally).unwrap();
+            let mut ran = ran.into_inner().unwrap();
+            let mut names: Vec<String> = boots.iter().map(|b| b.name.clone()).collect();
+            ran.sort();
+            names.sort();
+            assert_eq!(ran, names);
+            assert_eq!((tally.passed, tally.failed), (names.len() as u64 - 1, 1));
         }
     }
 }

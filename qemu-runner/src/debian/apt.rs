@@ -3,22 +3,26 @@
 //! apt still does what it is for: it checks the archive's signature against Debian's keyring and every file against
 //! the signed index. Only the mirror's address and the machine's network settings (proxies) are taken over.
 
-use super::Suite;
+use super::{Suite, deb_arch};
+use crate::cli::Arch;
 use crate::paths::{self, Paths};
-use crate::process::{find_program, output};
+use crate::process::{Child, find_program, interrupted, output, show};
 use crate::ui;
 use anyhow::{Context as _, Result, bail};
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MIRROR_VARIABLE: &str = "OXEN_DEBIAN_MIRROR";
 
-/// apt, looking at one suite for arm64.
+/// apt, looking at one suite for one architecture.
 pub(super) struct Apt {
     dir: PathBuf,
     suite: Suite,
+    arch: Arch,
 }
 
 /// What the signed index says about a package.
@@ -27,6 +31,8 @@ pub(super) struct Record {
     pub version: String,
     pub sha256: String,
     pub file_name: String,
+    /// Bytes of the package.
+    pub size: u64,
     pub depends: String,
 }
 
@@ -89,18 +95,19 @@ fn mirror_in(targets: &str) -> Option<String> {
 
 impl Apt {
     /// Prepares the private configuration, and fetches the index where there is none.
-    pub(super) fn open(paths: &Paths, suite: Suite) -> Result<Self> {
+    pub(super) fn open(paths: &Paths, suite: Suite, arch: Arch) -> Result<Self> {
         let dir = paths
             .cache
             .join("apt")
-            .join(format!("{}-arm64", suite.codename()));
-        let apt = Self { dir, suite };
+            .join(format!("{}-{}", suite.codename(), deb_arch(arch)));
+        let apt = Self { dir, suite, arch };
         for sub in ["state/lists/partial", "cache/archives/partial", "empty"] {
             paths::make_dir(&apt.dir.join(sub))?;
         }
         let (uri, keyring) = archive()?;
         let source = format!(
-            "deb [arch=arm64 signed-by={}] {uri} {} main\n",
+            "deb [arch={} signed-by={}] {uri} {} main\n",
+            deb_arch(arch),
             keyring.display(),
             suite.codename()
         );
@@ -111,7 +118,7 @@ impl Apt {
         let network = output(Command::new("apt-config").arg("dump"))?;
         paths::write(
             &apt.dir.join("apt.conf"),
-            configuration(&apt.dir, &network)?,
+            configuration(&apt.dir, arch, &network)?,
         )?;
         if changed || apt.show("busybox-static").is_err() {
             apt.update()?;
@@ -130,8 +137,9 @@ impl Apt {
     /// Fetches the signed index.
     pub(super) fn update(&self) -> Result<()> {
         let _step = ui::Step::start(format!(
-            "fetching the package index of Debian {} for arm64",
-            self.suite.codename()
+            "fetching the package index of Debian {} for {}",
+            self.suite.codename(),
+            deb_arch(self.arch)
         ));
         output(self.command("apt-get").args(["--error-on=any", "update"]))
             .map(drop)
@@ -147,24 +155,63 @@ impl Apt {
             .with_context(|| format!("apt knows no {package} in {}", self.suite.codename()))
     }
 
-    /// Downloads a package into `dir`.
-    pub(super) fn download(&self, package: &str, version: &str, dir: &Path) -> Result<()> {
-        let _step = ui::Step::start(format!(
-            "downloading {package} {version} (Debian {})",
-            self.suite.codename()
-        ));
-        output(
-            self.command("apt-get")
-                .current_dir(dir)
-                .arg("download")
-                .arg(format!("{package}={version}")),
-        )
-        .map(drop)
+    /// Downloads a package into `dir`, which is empty.
+    pub(super) fn download(&self, package: &str, record: &Record, dir: &Path) -> Result<()> {
+        let version = &record.version;
+        let step = ui::Step::bytes(
+            format!(
+                "downloading {package} {version} (Debian {})",
+                self.suite.codename()
+            ),
+            record.size,
+        );
+        let mut command = self.command("apt-get");
+        command
+            .current_dir(dir)
+            .args(["download", &format!("{package}={version}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = Child::spawn(&mut command)?;
+        let stderr = child.take_stderr();
+        let words = std::thread::spawn(move || {
+            let mut words = String::new();
+            if let Some(mut stderr) = stderr {
+                let _ = stderr.read_to_string(&mut words);
+            }
+            words
+        });
+        let status = loop {
+            let soon = Instant::now() + Duration::from_millis(100);
+            if let Some(status) = child.wait_until(Some(soon))? {
+                break status;
+            }
+            step.reached(total_size(dir));
+        };
+        if interrupted() {
+            bail!("interrupted");
+        }
+        if !status.success() {
+            let words = words.join().unwrap_or_default();
+            bail!("{} failed ({status}): {}", show(&command), words.trim());
+        }
+        Ok(())
     }
 }
 
+/// Bytes in the files of a folder.
+fn total_size(dir: &Path) -> u64 {
+    std::fs::read_dir(dir).map_or(0, |entries| {
+        entries
+            .flatten()
+            .filter_map(|e| e.metadata().ok())
+            .map(|m| m.len())
+            .sum()
+    })
+}
+
 /// apt's configuration: nothing of the machine's own state, but its way to the network.
-fn configuration(dir: &Path, machine: &str) -> Result<String> {
+fn configuration(dir: &Path, arch: Arch, machine: &str) -> Result<String> {
     let at = |name: &str| dir.join(name).display().to_string();
     let mut text = String::new();
     for line in machine.lines().filter(|line| line.starts_with("Acquire::")) {
@@ -190,8 +237,8 @@ fn configuration(dir: &Path, machine: &str) -> Result<String> {
         ("Dir::Etc::preferences", "/dev/null".to_owned()),
         ("Dir::Etc::preferencesparts", at("empty")),
         ("Acquire::Languages", "none".to_owned()),
-        ("APT::Architecture", "arm64".to_owned()),
-        ("APT::Architectures", "arm64".to_owned()),
+        ("APT::Architecture", deb_arch(arch).to_owned()),
+        ("APT::Architectures", deb_arch(arch).to_owned()),
         // The download goes to the user's own folder, where apt's own user may not write.
         ("APT::Sandbox::User", String::new()),
     ] {
@@ -213,6 +260,7 @@ fn parse_record(text: &str) -> Option<Record> {
         version: field("Version")?,
         sha256: field("SHA256")?,
         file_name: field("Filename")?.rsplit('/').next()?.to_owned(),
+        size: field("Size").and_then(|s| s.parse().ok()).unwrap_or(0),
         depends: field("Depends").unwrap_or_default(),
     })
 }
@@ -235,7 +283,7 @@ mod tests {
 
     #[test]
     fn records_are_read_from_the_first_paragraph() {
-        let text = "Package: a\nVersion: 1:2.0-1\nDepends: b (= 1), c\nFilename: pool/main/a/a_2.0-1_arm64.deb\nSHA256: 00ff\n\nPackage: a\nVersion: 1\n";
+        let text = "Package: a\nVersion: 1:2.0-1\nDepends: b (= 1), c\nFilename: pool/main/a/a_2.0-1_arm64.deb\nSize: 77\nSHA256: 00ff\n\nPackage: a\nVersion: 1\n";
         let record = parse_record(text).unwrap();
         assert_eq!(
             (record.version.as_str(), record.sha256.as_str()),
@@ -243,15 +291,17 @@ mod tests {
         );
         assert_eq!(record.file_name, "a_2.0-1_arm64.deb");
         assert_eq!(record.depends, "b (= 1), c");
+        assert_eq!(record.size, 77);
         assert_eq!(parse_record("Package: a\nVersion: 1\n"), None);
     }
 
     #[test]
     fn proxies_are_kept_and_the_machine_state_is_not() {
         let machine = "Acquire::http::Proxy \"http://p.example:3128\";\nDir::State \"/var/lib/apt\";\nAcquire::IndexTargets::deb::DEP-11 \"\";\n";
-        let text = configuration(Path::new("/c"), machine).unwrap();
+        let text = configuration(Path::new("/c"), Arch::X86_64, machine).unwrap();
         assert!(text.contains("p.example"));
         assert!(!text.contains("/var/lib/apt") && !text.contains("DEP-11"));
         assert!(text.contains("Dir::State \"/c/state\";"));
+        assert!(text.contains("APT::Architecture \"amd64\";"));
     }
 }

@@ -3,8 +3,9 @@
 //! A .deb is compared with the SHA256 of the signed index before it is unpacked. Of each unpacked file the SHA256 is
 //! written beside it, so that a damaged cache is noticed and made anew instead of booting something odd.
 
-use super::Suite;
 use super::apt::Apt;
+use super::{Suite, deb_arch};
+use crate::cli::Arch;
 use crate::paths::{self, Paths};
 use crate::process::show;
 use crate::ui::{self, say, warn};
@@ -23,6 +24,7 @@ const SUMS: &str = "SHA256SUMS";
 pub(super) fn unpacked(
     paths: &Paths,
     suite: Suite,
+    arch: Arch,
     name: &str,
     parts: &[&str],
     resolve: impl FnOnce(&Apt) -> Result<String>,
@@ -33,7 +35,7 @@ pub(super) fn unpacked(
     let _lock = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .context("cannot lock the cache")?;
-    let pointer = pointer(paths, suite, name);
+    let pointer = pointer(paths, suite, arch, name);
     if let Ok(folder) = std::fs::read_to_string(&pointer) {
         let dir = paths.cache.join("unpacked").join(folder.trim());
         match verify(&dir) {
@@ -41,7 +43,7 @@ pub(super) fn unpacked(
             Err(error) => warn!("{} is fetched again: {error:#}", dir.display()),
         }
     }
-    let apt = Apt::open(paths, suite)?;
+    let apt = Apt::open(paths, suite, arch)?;
     let package = resolve(&apt)?;
     let (deb, folder) = fetch(paths, &apt, &package)?;
     let dir = paths.cache.join("unpacked").join(&folder);
@@ -54,16 +56,16 @@ pub(super) fn unpacked(
 }
 
 /// Whether a package was unpacked before.
-pub(super) fn is_cached(paths: &Paths, suite: Suite, name: &str) -> bool {
-    pointer(paths, suite, name).is_file()
+pub(super) fn is_cached(paths: &Paths, suite: Suite, arch: Arch, name: &str) -> bool {
+    pointer(paths, suite, arch, name).is_file()
 }
 
 /// The file that names the folder in use for a package.
-fn pointer(paths: &Paths, suite: Suite, name: &str) -> PathBuf {
+fn pointer(paths: &Paths, suite: Suite, arch: Arch, name: &str) -> PathBuf {
     paths
         .cache
         .join("current")
-        .join(format!("{}-{name}", suite.codename()))
+        .join(format!("{}-{}-{name}", suite.codename(), deb_arch(arch)))
 }
 
 /// The checked .deb of a package, and the name of the folder its content goes to.
@@ -76,13 +78,13 @@ fn fetch(paths: &Paths, apt: &Apt, package: &str) -> Result<(PathBuf, String)> {
         let partial = debs.join("partial");
         let _ = std::fs::remove_dir_all(&partial);
         paths::make_dir(&partial)?;
-        if let Err(error) = apt.download(package, &record.version, &partial) {
+        if let Err(error) = apt.download(package, &record, &partial) {
             // The mirror may have replaced the version that an old index names.
             say!("{error:#}; trying again with a fresh index");
             apt.update()?;
             record = apt.show(package)?;
             deb = debs.join(&record.file_name);
-            apt.download(package, &record.version, &partial)?;
+            apt.download(package, &record, &partial)?;
         }
         let file = super::single_match(&partial, package)?;
         let found = sha256(&file)?;

@@ -1,4 +1,4 @@
-//! What the runner takes from Debian: kernels, Debian's Xen, busybox; all for arm64, none installed on this machine.
+//! What the runner takes from Debian: kernels, Debian's Xen, busybox, firmware, GRUB; none installed on this machine.
 //!
 //! The packages come through apt with a configuration of its own ([`apt`]), so the archive's signature is checked by
 //! apt, and are unpacked into the cache by [`deb`], which knows the checksums of everything it unpacked.
@@ -8,6 +8,7 @@ mod deb;
 
 pub(crate) use deb::files;
 
+use crate::cli::Arch;
 use crate::paths::Paths;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
@@ -67,13 +68,26 @@ const KERNEL_PARTS: &[&str] = &[
     "*/xen-blkback*",
 ];
 
+/// Debian's name of an architecture.
+pub(crate) fn deb_arch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Aarch64 => "arm64",
+        Arch::X86_64 => "amd64",
+    }
+}
+
+fn kernel_package(arch: Arch) -> String {
+    format!("linux-image-{}", deb_arch(arch))
+}
+
 /// The kernel that `suite` has now, or the one the cache has already.
-pub(crate) fn kernel(paths: &Paths, suite: Suite) -> Result<Kernel> {
+pub(crate) fn kernel(paths: &Paths, suite: Suite, arch: Arch) -> Result<Kernel> {
     // The package without a version is an empty one that depends on the current kernel.
-    let dir = deb::unpacked(paths, suite, "linux-image-arm64", KERNEL_PARTS, |apt| {
-        let depends = apt.show("linux-image-arm64")?.depends;
+    let package = kernel_package(arch);
+    let dir = deb::unpacked(paths, suite, arch, &package, KERNEL_PARTS, |apt| {
+        let depends = apt.show(&package)?.depends;
         versioned_kernel(&depends)
-            .with_context(|| format!("linux-image-arm64 depends on no kernel: `{depends}`"))
+            .with_context(|| format!("{package} depends on no kernel: `{depends}`"))
     })?;
     let image = single_match(&dir.join("boot"), "vmlinuz-")?;
     let modules = ["usr/lib/modules", "lib/modules"]
@@ -83,12 +97,20 @@ pub(crate) fn kernel(paths: &Paths, suite: Suite) -> Result<Kernel> {
     Ok(Kernel { image, modules })
 }
 
+/// `parts` of a package, in the cache.
+fn package(paths: &Paths, suite: Suite, arch: Arch, name: &str, parts: &[&str]) -> Result<PathBuf> {
+    deb::unpacked(paths, suite, arch, name, parts, |_| Ok(name.to_owned()))
+}
+
 /// A statically linked busybox.
-pub(crate) fn busybox(paths: &Paths) -> Result<PathBuf> {
-    let package = "busybox-static";
-    let dir = deb::unpacked(paths, Suite::Bookworm, package, &["*/bin/busybox"], |_| {
-        Ok(package.to_owned())
-    })?;
+pub(crate) fn busybox(paths: &Paths, arch: Arch) -> Result<PathBuf> {
+    let dir = package(
+        paths,
+        Suite::Bookworm,
+        arch,
+        "busybox-static",
+        &["*/bin/busybox"],
+    )?;
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|file| dir.join(file))
@@ -96,22 +118,63 @@ pub(crate) fn busybox(paths: &Paths) -> Result<PathBuf> {
         .with_context(|| format!("no busybox in {}", dir.display()))
 }
 
-/// Debian's Xen 4.17.
-pub(crate) fn xen(paths: &Paths) -> Result<PathBuf> {
-    let package = "xen-hypervisor-4.17-arm64";
-    let dir = deb::unpacked(
+/// Debian's Xen: 4.17 for arm64, 4.20 for x86-64, where 4.17 cannot run a PVH dom0 on this QEMU.
+pub(crate) fn xen(paths: &Paths, arch: Arch) -> Result<PathBuf> {
+    let (suite, name) = match arch {
+        Arch::Aarch64 => (Suite::Bookworm, "xen-hypervisor-4.17-arm64"),
+        Arch::X86_64 => (Suite::Trixie, "xen-hypervisor-4.20-amd64"),
+    };
+    let dir = package(paths, suite, arch, name, &["./boot/xen-*"])?;
+    let file = match arch {
+        Arch::Aarch64 => "xen-4.17-arm64",
+        Arch::X86_64 => "xen-4.20-amd64.gz",
+    };
+    Ok(dir.join("boot").join(file))
+}
+
+/// EDK II for QEMU's arm64 board: a machine with UEFI.
+pub(crate) fn firmware(paths: &Paths) -> Result<PathBuf> {
+    const FILE: &str = "usr/share/qemu-efi-aarch64/QEMU_EFI.fd";
+    let dir = package(
         paths,
         Suite::Bookworm,
-        package,
-        &["./boot/xen-4.17-arm64"],
-        |_| Ok(package.to_owned()),
+        Arch::Aarch64,
+        "qemu-efi-aarch64",
+        &["*/QEMU_EFI.fd"],
     )?;
-    Ok(dir.join("boot/xen-4.17-arm64"))
+    Ok(dir.join(FILE))
+}
+
+/// GRUB as an EFI application, and its folder of modules.
+#[derive(Debug)]
+pub(crate) struct Grub {
+    pub program: PathBuf,
+    pub modules: PathBuf,
+}
+
+/// GRUB for arm64 UEFI machines, with the modules that load a hypervisor.
+pub(crate) fn grub(paths: &Paths) -> Result<Grub> {
+    let dir = package(
+        paths,
+        Suite::Bookworm,
+        Arch::Aarch64,
+        "grub-efi-arm64-bin",
+        &[
+            "*/monolithic/grubaa64.efi",
+            "*/arm64-efi/xen_boot.mod",
+            "*/arm64-efi/fdt.mod",
+        ],
+    )?;
+    let modules = dir.join("usr/lib/grub/arm64-efi");
+    Ok(Grub {
+        program: modules.join("monolithic/grubaa64.efi"),
+        modules,
+    })
 }
 
 /// Whether `suite`'s kernel is in the cache, without looking at its checksums.
-pub(crate) fn has_kernel(paths: &Paths, suite: Suite) -> bool {
-    deb::is_cached(paths, suite, "linux-image-arm64")
+pub(crate) fn has_kernel(paths: &Paths, suite: Suite, arch: Arch) -> bool {
+    deb::is_cached(paths, suite, arch, &kernel_package(arch))
 }
 
 /// What stands in the way of fetching from Debian, if anything does.
