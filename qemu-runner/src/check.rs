@@ -86,6 +86,10 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
         "documentation: arm64",
         doc(paths, arm, &["-p", "boot", "-p", "arch-arm"]),
     );
+    step(
+        "documentation: x86-64",
+        doc(paths, x86, &["-p", "boot", "-p", "arch-x86"]),
+    );
     let failed = failures.len();
     if failed > 0 {
         println!("{failed} checks failed: {}", failures.join("; "));

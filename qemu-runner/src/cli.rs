@@ -99,6 +99,26 @@ pub(crate) enum Firmware {
     Uefi,
 }
 
+/// A disk of the machine's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Disk {
+    /// A raw image.
+    Image(PathBuf),
+    /// An empty one of this many bytes.
+    Empty(u64),
+}
+
+impl std::str::FromStr for Disk {
+    type Err = std::convert::Infallible;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Ok(match size(s) {
+            Ok(bytes) => Self::Empty(bytes),
+            Err(_) => Self::Image(s.into()),
+        })
+    }
+}
+
 /// How the hypervisor is compiled.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct BuildOptions {
@@ -181,6 +201,13 @@ pub(crate) struct BootArgs {
     /// Who loads the hypervisor.
     #[arg(long, value_enum, default_value_t)]
     pub firmware: Firmware,
+    /// A virtio disk for dom0, passed through: a raw image, or a size such as 64M for an empty one that is gone afterwards.
+    #[arg(long, value_name = "PATH|SIZE")]
+    pub disk: Option<Disk>,
+    /// A virtio network card for dom0, passed through, on a network of QEMU's own: dom0 may be 10.0.2.15, the gateway is
+    /// 10.0.2.2.
+    #[arg(long)]
+    pub network: bool,
     /// Count instructions: one virtual nanosecond each, so that two runs take the same path. One CPU only.
     #[arg(long)]
     pub icount: bool,
@@ -240,6 +267,13 @@ impl BootArgs {
         }
         for (option, file) in [
             ("--initrd", self.initrd.clone()),
+            (
+                "--disk",
+                match &self.disk {
+                    Some(Disk::Image(path)) => Some(path.clone()),
+                    _ => None,
+                },
+            ),
             (
                 "--dom0",
                 match self.dom0() {

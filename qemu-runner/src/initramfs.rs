@@ -21,6 +21,17 @@ const MODULES: [&str; 5] = [
     "xen-gntalloc",
 ];
 
+/// Drivers of the PCI devices that the runner can give dom0, likewise.
+const DEVICE_MODULES: [&str; 7] = [
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "failover",
+    "net_failover",
+    "virtio_net",
+];
+
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run /tmp /root /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s /bin
@@ -53,10 +64,11 @@ while true; do
 done
 "#;
 
-/// Makes the archive. With `exec`, that command runs and the machine powers off.
+/// Makes the archive, if `devices` with the drivers of PCI devices. With `exec`, that command runs and the machine powers off.
 pub(crate) fn make(
     busybox: &Path,
     kernel: Option<&Kernel>,
+    devices: bool,
     exec: Option<&str>,
     to: &Path,
 ) -> Result<()> {
@@ -68,9 +80,9 @@ pub(crate) fn make(
     let init = INIT.replace("@START@", START).replace("@END@", END);
     archive.add("init", 0o100_755, init.as_bytes())?;
     if let Some(kernel) = kernel {
-        for (n, (name, file)) in drivers(&kernel.modules)?.into_iter().enumerate() {
+        for (n, (name, file)) in drivers(&kernel.modules, devices)?.into_iter().enumerate() {
             archive.add(
-                &format!("lib/drivers/{n}-{name}.ko"),
+                &format!("lib/drivers/{n:02}-{name}.ko"),
                 0o100_644,
                 &driver(&file)?,
             )?;
@@ -88,7 +100,7 @@ pub(crate) fn make(
 }
 
 /// The drivers that the kernel has as modules, in loading order; others are built in.
-fn drivers(modules: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+fn drivers(modules: &Path, devices: bool) -> Result<Vec<(&'static str, PathBuf)>> {
     let files = crate::debian::files(modules)?;
     let named = |module: &str| {
         files.iter().find(|f| {
@@ -96,8 +108,10 @@ fn drivers(modules: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
             name == format!("{module}.ko") || name == format!("{module}.ko.xz")
         })
     };
+    let devices: &[_] = if devices { &DEVICE_MODULES } else { &[] };
     Ok(MODULES
         .iter()
+        .chain(devices)
         .filter_map(|m| Some((*m, named(m)?.clone())))
         .collect())
 }

@@ -7,7 +7,7 @@ mod pc;
 mod uefi;
 mod virt;
 
-use crate::cli::{Arch, BootArgs, Damage, Dom0, Hypervisor};
+use crate::cli::{Arch, BootArgs, Damage, Disk, Dom0, Hypervisor};
 use crate::paths::Paths;
 use crate::process::tethered;
 use crate::ui::warn;
@@ -58,10 +58,11 @@ impl Machine {
         } else {
             Some(Payload::make(paths, boot, exec, scratch)?)
         };
-        let args = match boot.arch {
+        let mut args = match boot.arch {
             Arch::Aarch64 => virt::args(paths, boot, &qemu, &hypervisor, payload, scratch)?,
             Arch::X86_64 => pc::args(boot, &hypervisor, payload, scratch)?,
         };
+        args.extend(devices(boot, scratch)?);
         Ok(Self { qemu, args, elf })
     }
 
@@ -97,7 +98,8 @@ impl Payload {
             (None, _) => {
                 let initrd = scratch.join("initrd.gz");
                 let busybox = debian::busybox(paths, boot.arch)?;
-                initramfs::make(&busybox, debian_kernel.as_ref(), exec, &initrd)?;
+                let devices = boot.disk.is_some() || boot.network;
+                initramfs::make(&busybox, debian_kernel.as_ref(), devices, exec, &initrd)?;
                 Some(initrd)
             }
         };
@@ -125,6 +127,34 @@ fn common(boot: &BootArgs) -> Vec<String> {
         args.extend(["-icount".into(), "shift=0,sleep=off".into()]);
     }
     args
+}
+
+/// PCI devices for dom0.
+fn devices(boot: &BootArgs, scratch: &Path) -> Result<Vec<String>> {
+    let mut args = Vec::new();
+    if let Some(disk) = &boot.disk {
+        let image = match disk {
+            Disk::Image(path) => path.clone(),
+            Disk::Empty(size) => {
+                let image = scratch.join("disk");
+                std::fs::File::create(&image)
+                    .and_then(|file| file.set_len(*size))
+                    .with_context(|| format!("cannot make {}", image.display()))?;
+                image
+            }
+        };
+        let drive = format!("if=none,id=disk,format=raw,file={}", in_option(&image));
+        args.extend(["-drive".into(), drive]);
+        args.extend(["-device".into(), "virtio-blk-pci,drive=disk".into()]);
+    }
+    if boot.network {
+        args.extend(["-netdev".into(), "user,id=network".into()]);
+        args.extend([
+            "-device".into(),
+            "virtio-net-pci,netdev=network,romfile=".into(),
+        ]);
+    }
+    Ok(args)
 }
 
 /// The hypervisor's command line.
@@ -179,6 +209,20 @@ fn boot(words: &[&str]) -> BootArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_on_pci() {
+        let dir = std::env::temp_dir().join(format!("oxen-devices-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        assert!(devices(&boot(&[]), &dir).unwrap().is_empty());
+        let words = devices(&boot(&["--disk", "3M", "--network"]), &dir).unwrap();
+        assert_eq!(std::fs::metadata(dir.join("disk")).unwrap().len(), 3 << 20);
+        assert!(words.iter().any(|w| w.starts_with("virtio-blk-pci")));
+        assert!(words.iter().any(|w| w.starts_with("virtio-net-pci")));
+        let words = devices(&boot(&["--disk", "/a,b.img"]), &dir).unwrap();
+        assert!(words[1].ends_with("file=/a,,b.img"), "{words:?}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn commas_in_file_names_survive() {

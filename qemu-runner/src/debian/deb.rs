@@ -36,8 +36,14 @@ pub(super) fn unpacked(
         .map_err(|(_, errno)| errno)
         .context("cannot lock the cache")?;
     let pointer = pointer(paths, suite, arch, name);
-    if let Ok(folder) = std::fs::read_to_string(&pointer) {
-        let dir = paths.cache.join("unpacked").join(folder.trim());
+    // A folder with other parts of the package will not do.
+    let parts_line = parts.join(" ");
+    let known = std::fs::read_to_string(&pointer).unwrap_or_default();
+    if let Some((folder, _)) = known
+        .split_once('\n')
+        .filter(|(_, unpacked)| *unpacked == parts_line)
+    {
+        let dir = paths.cache.join("unpacked").join(folder);
         match verify(&dir) {
             Ok(()) => return Ok(dir),
             Err(error) => warn!("{} is fetched again: {error:#}", dir.display()),
@@ -51,7 +57,7 @@ pub(super) fn unpacked(
     if let Some(parent) = pointer.parent() {
         paths::make_dir(parent)?;
     }
-    paths::write(&pointer, folder)?;
+    paths::write(&pointer, format!("{folder}\n{parts_line}"))?;
     Ok(dir)
 }
 
@@ -60,7 +66,7 @@ pub(super) fn is_cached(paths: &Paths, suite: Suite, arch: Arch, name: &str) -> 
     pointer(paths, suite, arch, name).is_file()
 }
 
-/// The file that names the folder in use for a package.
+/// The file that names the folder in use for a package, and on a second line its parts.
 fn pointer(paths: &Paths, suite: Suite, arch: Arch, name: &str) -> PathBuf {
     paths
         .cache

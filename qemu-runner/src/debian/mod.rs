@@ -66,6 +66,11 @@ const KERNEL_PARTS: &[&str] = &[
     "*/drivers/xen/*",
     "*/xen-netback*",
     "*/xen-blkback*",
+    "*/drivers/virtio/virtio_pci*",
+    "*/virtio_blk.ko*",
+    "*/virtio_net.ko*",
+    "*/net_failover.ko*",
+    "*/core/failover.ko*",
 ];
 
 /// Debian's name of an architecture.
