@@ -10,6 +10,7 @@
 //! | `machine` | the core's `Arch` on top of a backend: vCPUs, exits, clock, flushes |
 //! | [`emulate`] | page-table walks, and instructions that are carried out for a guest: pure |
 //! | [`policy`] | what a guest sees of the CPU: pure |
+//! | [`platform`] | interrupt controllers, timers, ports and PCI configuration around a guest's CPUs: pure |
 //! | [`select`] | which extension a CPU has, from its CPUID leaves |
 //! | [`second_level`] | entries of EPT and of nested page tables, for the core's p2m |
 //! | [`hypercall`], [`layout`] | registers and pages of the hypercall interface |
@@ -35,6 +36,7 @@ pub mod hypercall;
 pub mod layout;
 #[cfg(target_arch = "x86_64")]
 pub mod machine;
+pub mod platform;
 pub mod policy;
 pub mod second_level;
 pub mod select;
