@@ -14,4 +14,6 @@ pub mod efi;
 pub mod image;
 pub mod modules;
 pub mod multiboot;
+#[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
+pub mod pvh;
 pub mod range;
