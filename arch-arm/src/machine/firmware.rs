@@ -111,9 +111,6 @@ fn cpu_on(trap: &Trap<'_>, target: u64, entry: u64, argument: u64) -> PsciResult
     if !entry.is_multiple_of(4) {
         return Err(PsciError::InvalidAddress);
     }
-    if vcpu.is_up() {
-        return Err(PsciError::AlreadyOn);
-    }
     if trap
         .vcpu
         .domain
@@ -123,17 +120,22 @@ fn cpu_on(trap: &Trap<'_>, target: u64, entry: u64, argument: u64) -> PsciResult
     {
         return Err(PsciError::InvalidAddress);
     }
-    // A vCPU that has just turned itself off may not have left its CPU yet.
-    let Some(mut context) = vcpu.try_context() else {
-        return Err(PsciError::OnPending);
+    // Who holds the context of a vCPU that is down lets go of it soon: it has just turned itself off and leaves its CPU,
+    // somebody else starts it, or its registers are being printed.
+    let mut context = loop {
+        let context = vcpu.try_context();
+        if vcpu.is_up() {
+            return Err(PsciError::AlreadyOn);
+        }
+        match context {
+            Some(context) => break context,
+            None => core::hint::spin_loop(),
+        }
     };
     context.start_at(GuestPhysAddr(entry), argument);
-    drop(context);
-    if vcpu.up(trap.hv) {
-        Ok(0)
-    } else {
-        Err(PsciError::AlreadyOn)
-    }
+    // With the context still held, so that nobody else changes where it starts.
+    vcpu.up(trap.hv);
+    Ok(0)
 }
 
 fn affinity(trap: &Trap<'_>, target: u64, level: AffinityLevel) -> PsciResult {
@@ -142,7 +144,8 @@ fn affinity(trap: &Trap<'_>, target: u64, level: AffinityLevel) -> PsciResult {
     for vcpu in trap.vcpu.domain.vcpus() {
         if mpidr_of(VcpuId(vcpu.id.0)) & mask == target & mask {
             found = true;
-            if vcpu.is_up() {
+            // One that has just turned itself off is on until it has left its CPU.
+            if vcpu.is_up() || vcpu.cpu().is_some() {
                 return Ok(AffinityState::On as u32);
             }
         }
