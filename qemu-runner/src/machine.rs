@@ -43,7 +43,7 @@ impl Machine {
     ) -> Result<Self> {
         boot.check(exec.is_some())?;
         if boot.arch == Arch::X86_64 && boot.hypervisor == Hypervisor::Oxen {
-            warn!("Oxen boots no dom0 on x86-64 yet: expect the machine to end at once");
+            warn!("Oxen builds no dom0 on x86-64 yet: it starts, says so and powers off");
         }
         let qemu = crate::setup::qemu(boot.arch)?;
         let (hypervisor, elf) = match boot.hypervisor {

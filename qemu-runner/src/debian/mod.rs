@@ -66,7 +66,7 @@ const KERNEL_PARTS: &[&str] = &[
     "*/drivers/xen/*",
     "*/xen-netback*",
     "*/xen-blkback*",
-    "*/drivers/virtio/virtio_pci*",
+    "*/drivers/virtio/*",
     "*/virtio_blk.ko*",
     "*/virtio_net.ko*",
     "*/net_failover.ko*",
