@@ -97,15 +97,10 @@ impl Plan {
 fn plan(packages: Packages) -> Option<Plan> {
     let codename = codename()?;
     find_program("apt-get")?;
-    let backports = (packages.backports && codename == OLD && !has_backports()).then(|| {
-        let (uri, keyring) = debian::archive().unwrap_or_else(|_| {
-            (
-                "http://deb.debian.org/debian".to_owned(),
-                "/usr/share/keyrings/debian-archive-keyring.gpg".into(),
-            )
-        });
-        (uri, keyring.display().to_string())
-    });
+    let backports = (packages.backports && codename == OLD && !has_backports())
+        .then(|| debian::archive().ok())
+        .flatten()
+        .map(|(uri, keyring)| (uri, keyring.display().to_string()));
     Some(Plan::new(packages, &codename, backports))
 }
 
