@@ -170,3 +170,10 @@ pub fn affinity(index: usize) -> u64 {
         .copied()
         .unwrap_or(index as u64)
 }
+
+/// Whether firmware says that vCPU `index` is off.
+pub fn is_off(index: usize) -> bool {
+    const AFFINITY_INFO: u32 = 0xc400_0004;
+    const OFF: i64 = 1;
+    firmware(AFFINITY_INFO, [affinity(index), 0, 0]) == OFF
+}

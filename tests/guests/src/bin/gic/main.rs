@@ -128,9 +128,8 @@ mod arm64 {
     fn stop_others(t: &mut Tests) {
         STOP.store(1, Ordering::SeqCst);
         gic::send(1, gic::Target::Others);
-        const AFFINITY_INFO: u32 = 0xc400_0004;
         for vcpu in 1..vcpus() {
-            let off = || m::firmware(AFFINITY_INFO, [smp::affinity(vcpu), 0, 0]) == 1;
+            let off = || smp::is_off(vcpu);
             t.check("a vCPU turns itself off", m::wait_for(off));
         }
         m::mask();
