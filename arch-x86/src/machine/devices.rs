@@ -74,3 +74,11 @@ pub(super) fn port_out<B: HvmBackend>(
         }
     }
 }
+
+/// A level-triggered interrupt of one of the domain's local APICs ended: its I/O APICs hear of it.
+pub(super) fn end_of_interrupt<B: HvmBackend>(
+    _: &Hypervisor<X86<B>>,
+    _: &Vcpu<X86<B>>,
+    _vector: u8,
+) {
+}

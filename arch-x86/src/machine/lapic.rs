@@ -98,3 +98,12 @@ pub(super) const fn timer_fired<B: HvmBackend>(
 
 /// The vCPU ends.
 pub(super) const fn retire<B: HvmBackend>(_hv: &Hypervisor<X86<B>>, _vcpu: &Vcpu<X86<B>>) {}
+
+/// Sends a message to a domain's local APICs, from any CPU. True if one has accepted it.
+pub(super) const fn send<B: HvmBackend>(
+    _hv: &Hypervisor<X86<B>>,
+    _domain: &xen_core::Domain<X86<B>>,
+    _message: &crate::platform::message::Message,
+) -> bool {
+    false
+}

@@ -12,8 +12,9 @@
 //! | [`flush`] | forgetting translations on all CPUs |
 //! | [`xstate`] | FPU and vector registers |
 //! | [`clock`] | the paravirtual clock |
-//! | `lapic` | the virtual local APIC's place |
-//! | `domain`, `hypercall_page`, `interrupts` | what the names say |
+//! | `lapic` | the virtual local APIC |
+//! | [`hardware`], `devices`, `interrupts` | the machine's devices, for the hardware domain |
+//! | `domain`, `hypercall_page` | what the names say |
 
 mod bus;
 pub mod clock;
@@ -23,6 +24,7 @@ mod devices;
 mod domain;
 mod exits;
 pub mod flush;
+pub mod hardware;
 mod hypercall_page;
 pub mod inject;
 mod interrupts;
@@ -59,6 +61,7 @@ use crate::select::CpuidResult;
 
 pub use context::X86Context;
 pub use domain::X86Domain;
+pub use hardware::Hardware;
 pub use vcpu::{X86Vcpu, init, startup};
 
 /// Hands over, byte by byte, what was typed on the console.
@@ -74,6 +77,8 @@ pub struct Description<B> {
     pub claimed: Vec<Range<Mfn>>,
     /// The console's interrupt, and what reads the bytes.
     pub console: Option<(Vector, ReadConsole)>,
+    /// What the hardware domain drives through Oxen.
+    pub hardware: Hardware,
 }
 
 /// Components of the extended state that guests get.
@@ -92,6 +97,7 @@ pub struct X86<B: HvmBackend> {
     cpus: u32,
     claimed: Vec<Range<Mfn>>,
     console: Option<(Vector, ReadConsole)>,
+    pub(crate) hardware: Hardware,
     /// What dom0 sees of the CPU, and what other domains can see at most.
     hardware_policy: CpuidPolicy,
     ordinary_policy: CpuidPolicy,
@@ -146,12 +152,14 @@ impl<B: HvmBackend> X86<B> {
             cpus,
             claimed,
             console,
+            hardware,
         } = description;
         Self {
             backend,
             cpus,
             claimed,
             console,
+            hardware,
             hardware_policy: CpuidPolicy::new(&leaves, &machine, GuestKind::Hardware),
             ordinary_policy: CpuidPolicy::new(&leaves, &machine, GuestKind::Ordinary),
             xstate: format,
