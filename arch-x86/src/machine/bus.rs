@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use xen_core::mem::Page;
 use xen_core::{Error, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, Vcpu};
 
-use super::{X86, devices};
+use super::{X86, devices, lapic};
 use crate::backend::HvmBackend;
 use crate::emulate::walk::Paging;
 use crate::emulate::{Access, Bus, Place, Stop, walk};
@@ -51,7 +51,9 @@ impl<B: HvmBackend> Bus for DomainBus<'_, B> {
             // It may be memory that can be read.
             Place::Device(at) if self.vcpu.domain.read_physical(at, to).is_ok() => Ok(()),
             Place::Device(at) => {
-                devices::read(self.hv, self.vcpu, at, to);
+                if !lapic::read_memory(self.vcpu, at, to) {
+                    devices::read(self.hv, self.vcpu, at, to);
+                }
                 Ok(())
             }
         }
@@ -65,7 +67,9 @@ impl<B: HvmBackend> Bus for DomainBus<'_, B> {
                 .write_physical(at, from)
                 .map_err(|_| Stop::Retry),
             Place::Device(at) => {
-                devices::write(self.hv, self.vcpu, at, from);
+                if !lapic::write_memory(self.hv, self.vcpu, at, from) {
+                    devices::write(self.hv, self.vcpu, at, from);
+                }
                 Ok(())
             }
         }

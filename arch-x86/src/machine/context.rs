@@ -86,8 +86,6 @@ pub struct X86Context<B: HvmBackend> {
     /// DR0 to DR3, current while the vCPU is on no CPU.
     pub(super) breakpoints: [u64; 4],
     pub(super) tsc_aux: u32,
-    /// What is added to the host's time-stamp counter.
-    pub(super) tsc_offset: u64,
     /// IA32_TSC_ADJUST.
     pub(super) tsc_adjust: u64,
     pub(super) msrs: Msrs,

@@ -290,7 +290,7 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
     fn cpuid(&mut self) -> Result {
         let [eax, _, ecx] = [gpr::RAX, gpr::RBX, gpr::RCX].map(|r| self.context.gprs.0[r] as u32);
         let domain = &self.vcpu.domain;
-        let rate = self.hv.arch.rate(self.context.tsc_offset);
+        let rate = self.hv.arch.rate(self.vcpu.arch.lapic.tsc_offset());
         let khz = (crate::host::clock::frequency() / 1000) as u32;
         let view = VcpuView {
             vcpus: domain.max_vcpus(),
@@ -308,7 +308,7 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
                     rdtscp: domain.arch.policy.has(Feature::Rdtscp),
                     khz,
                     host_khz: khz,
-                    offset: self.context.tsc_offset,
+                    offset: self.vcpu.arch.lapic.tsc_offset(),
                     multiplier: rate.multiplier,
                     shift: rate.shift,
                     ..TscInfo::default()
@@ -358,8 +358,7 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
     /// RDTSC and RDTSCP do not exit. If one does all the same, it is answered, and the instruction says which it is.
     fn read_tsc(&mut self) -> Result {
         let found = self.find()?;
-        let tsc = crate::host::clock::tsc().wrapping_add(self.context.tsc_offset);
-        self.set_pair(tsc);
+        self.set_pair(self.vcpu.arch.lapic.tsc());
         if found.kind == crate::emulate::Intercepted::Rdtscp {
             self.context.gprs.0[gpr::RCX] = self.context.tsc_aux.into();
         }

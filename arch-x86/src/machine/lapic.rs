@@ -1,109 +1,377 @@
-//! The place of the virtual local APIC: what the machine asks of it.
-//!
-//! There is none yet. Guests are told so (their CPUID has no APIC), its page is empty, and its MSRs do not exist.
+//! Virtual local APICs at work: what vCPUs do to theirs, and what comes of it for others.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use xen_core::{GuestPhysAddr, Hypervisor, Vcpu};
+use xen_core::timer::TimerHandle;
+use xen_core::{Domain, GuestPhysAddr, Hypervisor, Result, Time, TimerEvent, Vcpu, VcpuId};
 
-use super::X86;
+use super::{X86, devices, vcpu};
 use crate::backend::HvmBackend;
 use crate::emulate::Exception;
+use crate::host::clock;
+use crate::platform::lapic::{self as model, Arrival, Config, Deadline, Effect, Now, Shorthand};
+use crate::platform::message::{Destination, Message, Trigger};
+use crate::platform::upcall::{Callback, Upcall, UpcallVector};
 use crate::policy::cpuid::Capabilities;
+use crate::policy::topology;
 use crate::policy::xen_leaves::HvmFeatures;
 
 /// What it can, for CPUID.
-pub(super) const CAPABILITIES: Capabilities = Capabilities::empty();
+pub(super) const CAPABILITIES: Capabilities =
+    Capabilities::X2APIC.union(Capabilities::TSC_DEADLINE);
 /// What of Xen's features hangs on it.
-pub(super) const FEATURES: HvmFeatures = HvmFeatures::empty();
-/// APIC_BASE after reset, but for the bit of the boot CPU.
-const BASE_RESET: u64 = 0xfee0_0000;
+pub(super) const FEATURES: HvmFeatures =
+    HvmFeatures::UPCALL_VECTOR.union(HvmFeatures::EXTENDED_DESTINATION);
+/// vCPUs whose APIC IDs differ in the 8 bits that xAPIC mode compares.
+const DISTINCT: u32 = 128;
 
 /// A vCPU's local APIC.
 #[derive(Debug)]
 pub(super) struct Lapic {
-    base: AtomicU64,
+    apic: model::Lapic,
+    timer: TimerHandle,
+    /// The vCPU's own vector for event channels.
+    upcall: UpcallVector,
+    /// What is added to the host's time-stamp counter for the guest's.
+    tsc_offset: AtomicU64,
 }
 
 impl Lapic {
-    pub(super) const fn new() -> Self {
+    /// The APIC of vCPU `id`, as after power-up.
+    pub(super) fn new(id: VcpuId, x2apic: bool, tsc_deadline: bool, timer: TimerHandle) -> Self {
         Self {
-            base: AtomicU64::new(BASE_RESET),
+            apic: model::Lapic::new(Config {
+                id: topology::apic_id(id),
+                boot_cpu: id.0 == 0,
+                x2apic,
+                tsc_deadline,
+            }),
+            timer,
+            upcall: UpcallVector::default(),
+            tsc_offset: AtomicU64::new(0),
         }
     }
 
     /// APIC_BASE.
     pub(super) fn base(&self) -> u64 {
-        self.base.load(Ordering::Relaxed)
+        self.apic.base()
     }
 
     /// Whether it is switched on in APIC_BASE.
     pub(super) fn is_enabled(&self) -> bool {
-        self.base() >> 11 & 1 != 0
+        self.apic.mode() != model::Mode::Disabled
     }
 
     /// The interrupt that it would deliver now.
-    pub(super) const fn pending(&self) -> Option<u8> {
-        None
+    pub(super) fn pending(&self) -> Option<u8> {
+        self.apic.pending()
     }
 
-    /// The CPU takes the interrupt.
-    pub(super) const fn acknowledge(&self, _vector: u8) {}
+    /// The CPU takes the interrupt that is most urgent now: its vector.
+    pub(super) fn acknowledge(&self) -> u8 {
+        self.apic.acknowledge()
+    }
 
-    /// The guest wrote to CR8, or a state was loaded.
-    pub(super) const fn set_task_priority(&self, _priority: u8) {}
+    /// CR8.
+    pub(super) fn task_priority(&self) -> u8 {
+        self.apic.task_priority()
+    }
 
-    /// After INIT.
-    pub(super) fn reset(&self) {
-        self.base.store(BASE_RESET, Ordering::Relaxed);
+    /// The guest wrote to CR8.
+    pub(super) fn set_task_priority(&self, priority: u8) {
+        self.apic.set_task_priority(priority);
+    }
+
+    /// Whether event channels reach the vCPU through this APIC, and so not by the domain's vector.
+    pub(super) fn announces_events(&self) -> bool {
+        matches!(self.upcall.way(Callback::None), Upcall::Lapic(_))
+    }
+
+    /// What is added to the host's time-stamp counter for the guest's.
+    pub(super) fn tsc_offset(&self) -> u64 {
+        self.tsc_offset.load(Ordering::Relaxed)
+    }
+
+    /// The guest's time-stamp counter.
+    pub(super) fn tsc(&self) -> u64 {
+        clock::tsc().wrapping_add(self.tsc_offset())
+    }
+
+    fn now(&self) -> Now {
+        let tsc = clock::tsc();
+        Now {
+            time: clock::time_at(tsc),
+            tsc: tsc.wrapping_add(self.tsc_offset()),
+        }
+    }
+
+    /// Where a register is in its page, if it has this address.
+    fn register_at(&self, at: GuestPhysAddr) -> Option<u16> {
+        self.apic.register_at(at)
     }
 }
 
 /// Whether its registers are at an address.
-pub(super) const fn covers(_lapic: &Lapic, _address: GuestPhysAddr) -> bool {
-    false
+pub(super) fn covers(lapic: &Lapic, address: GuestPhysAddr) -> bool {
+    lapic.register_at(address).is_some()
+}
+
+/// Reads the page of registers. False if it is not at this address.
+pub(super) fn read_memory<B: HvmBackend>(
+    vcpu: &Vcpu<X86<B>>,
+    at: GuestPhysAddr,
+    to: &mut [u8],
+) -> bool {
+    let lapic = &vcpu.arch.lapic;
+    let Some(offset) = lapic.register_at(at) else {
+        return false;
+    };
+    lapic.apic.read_memory(offset, to, &lapic.now());
+    true
+}
+
+/// Writes to the page of registers. False if it is not at this address.
+pub(super) fn write_memory<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    at: GuestPhysAddr,
+    from: &[u8],
+) -> bool {
+    let lapic = &vcpu.arch.lapic;
+    let Some(offset) = lapic.register_at(at) else {
+        return false;
+    };
+    let effect = lapic.apic.write_memory(offset, from, &lapic.now());
+    bring_about(hv, vcpu, effect);
+    true
 }
 
 /// RDMSR of an x2APIC register.
 ///
 /// Errors: #GP(0).
-pub(super) const fn read_msr<B: HvmBackend>(
-    _hv: &Hypervisor<X86<B>>,
-    _vcpu: &Arc<Vcpu<X86<B>>>,
-    _register: u8,
-) -> Result<u64, Exception> {
-    Err(Exception::GP0)
+pub(super) fn read_msr<B: HvmBackend>(
+    vcpu: &Vcpu<X86<B>>,
+    register: u8,
+) -> core::result::Result<u64, Exception> {
+    let lapic = &vcpu.arch.lapic;
+    lapic.apic.read_msr(register, &lapic.now())
 }
 
 /// WRMSR of an x2APIC register.
 ///
 /// Errors: #GP(0).
-pub(super) const fn write_msr<B: HvmBackend>(
-    _hv: &Hypervisor<X86<B>>,
-    _vcpu: &Arc<Vcpu<X86<B>>>,
-    _register: u8,
-    _value: u64,
-) -> Result<(), Exception> {
-    Err(Exception::GP0)
+pub(super) fn write_msr<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    register: u8,
+    value: u64,
+) -> core::result::Result<(), Exception> {
+    let lapic = &vcpu.arch.lapic;
+    let effect = lapic.apic.write_msr(register, value, &lapic.now())?;
+    bring_about(hv, vcpu, effect);
+    Ok(())
+}
+
+/// WRMSR of APIC_BASE.
+///
+/// Errors: #GP(0).
+pub(super) fn set_base<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    value: u64,
+) -> core::result::Result<(), Exception> {
+    let effect = vcpu.arch.lapic.apic.set_base(value)?;
+    bring_about(hv, vcpu, effect);
+    Ok(())
+}
+
+/// RDMSR of TSC_DEADLINE.
+pub(super) fn tsc_deadline<B: HvmBackend>(vcpu: &Vcpu<X86<B>>) -> u64 {
+    let lapic = &vcpu.arch.lapic;
+    lapic.apic.tsc_deadline(&lapic.now())
+}
+
+/// WRMSR of TSC_DEADLINE.
+pub(super) fn set_tsc_deadline<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    value: u64,
+) {
+    let lapic = &vcpu.arch.lapic;
+    let effect = lapic.apic.set_tsc_deadline(value, &lapic.now());
+    bring_about(hv, vcpu, effect);
+}
+
+/// Adds to what is added to the host's time-stamp counter; returns the sum. The timer may go by the counter.
+pub(super) fn move_tsc<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    by: u64,
+) -> u64 {
+    let lapic = &vcpu.arch.lapic;
+    let offset = lapic.tsc_offset().wrapping_add(by);
+    lapic.tsc_offset.store(offset, Ordering::Relaxed);
+    if let deadline @ Some(Deadline::Tsc(_)) = lapic.apic.deadline() {
+        arm(hv, vcpu, deadline);
+    }
+    offset
+}
+
+/// Makes happen what an access asks for.
+fn bring_about<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Arc<Vcpu<X86<B>>>, effect: Effect) {
+    match effect {
+        Effect::None => {}
+        Effect::Timer(deadline) => arm(hv, vcpu, deadline),
+        Effect::EndOfInterrupt(vector) => devices::end_of_interrupt(hv, vcpu, vector),
+        Effect::Ipi(ipi) => {
+            let candidates = match ipi.shorthand {
+                Shorthand::None => Candidates::of(&vcpu.domain, ipi.message.destination),
+                Shorthand::Own => Candidates::One(vcpu.clone()),
+                Shorthand::All | Shorthand::Others => Candidates::All(vcpu.domain.vcpus()),
+            };
+            let vcpus = candidates.as_slice();
+            ipi.deliver(vcpu.id, apics(vcpus), |id, arrival| {
+                arrive(hv, vcpus, id, arrival);
+            });
+        }
+    }
+}
+
+/// Arms the timer on this CPU, or disarms it.
+fn arm<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    deadline: Option<Deadline>,
+) {
+    let lapic = &vcpu.arch.lapic;
+    let time = match deadline {
+        None => return hv.timers.cancel(&lapic.timer),
+        Some(Deadline::Time(time)) => time,
+        Some(Deadline::Tsc(tsc)) => due(tsc, &lapic.now()),
+    };
+    hv.arm_timer(&lapic.timer, time, TimerEvent::Arch(vcpu.clone(), 0));
+}
+
+/// When the guest's time-stamp counter comes to `tsc`, rounded up.
+fn due(tsc: u64, now: &Now) -> Time {
+    let ticks = tsc.saturating_sub(now.tsc);
+    let host = clock::tsc_at(now.time).saturating_add(ticks);
+    clock::time_at(host).after(1)
 }
 
 /// Its timer has fired.
-pub(super) const fn timer_fired<B: HvmBackend>(
-    _hv: &Hypervisor<X86<B>>,
-    _vcpu: &Arc<Vcpu<X86<B>>>,
-    _timer: u32,
-) {
+pub(super) fn timer_fired<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Arc<Vcpu<X86<B>>>) {
+    let lapic = &vcpu.arch.lapic;
+    let next = lapic.apic.tick(&lapic.now());
+    if next.is_some() {
+        arm(hv, vcpu, next);
+    }
+    if lapic.pending().is_some() {
+        vcpu.kick(hv);
+    }
+}
+
+/// After INIT.
+pub(super) fn init<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Vcpu<X86<B>>) {
+    let lapic = &vcpu.arch.lapic;
+    lapic.apic.init();
+    lapic.upcall.clear();
+    hv.timers.cancel(&lapic.timer);
 }
 
 /// The vCPU ends.
-pub(super) const fn retire<B: HvmBackend>(_hv: &Hypervisor<X86<B>>, _vcpu: &Vcpu<X86<B>>) {}
+pub(super) fn retire<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Vcpu<X86<B>>) {
+    hv.timers.cancel(&vcpu.arch.lapic.timer);
+}
+
+/// An event is to be announced to the vCPU, which is kicked afterwards.
+pub(super) fn raise_upcall<B: HvmBackend>(vcpu: &Vcpu<X86<B>>) {
+    // The domain's vector follows `evtchn_upcall_pending`, like an interrupt line: there is nothing to be noted.
+    if let Upcall::Lapic(vector) = vcpu.arch.lapic.upcall.way(Callback::None) {
+        vcpu.arch.lapic.apic.accept(vector, Trigger::Edge);
+    }
+}
+
+/// Gives the vCPU a vector of its own for event channels (`HVMOP_set_evtchn_upcall_vector`).
+///
+/// Errors: [`xen_core::Error::Inval`] for a vector that an APIC cannot deliver.
+pub(super) fn set_upcall_vector<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Vcpu<X86<B>>,
+    vector: u32,
+) -> Result<()> {
+    vcpu.arch.lapic.upcall.set(vector)?;
+    if vcpu.info.upcall_pending(vcpu) {
+        raise_upcall(vcpu);
+        vcpu.kick(hv);
+    }
+    Ok(())
+}
 
 /// Sends a message to a domain's local APICs, from any CPU. True if one has accepted it.
-pub(super) const fn send<B: HvmBackend>(
-    _hv: &Hypervisor<X86<B>>,
-    _domain: &xen_core::Domain<X86<B>>,
-    _message: &crate::platform::message::Message,
+pub(super) fn send<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    domain: &Domain<X86<B>>,
+    message: &Message,
 ) -> bool {
-    false
+    let candidates = Candidates::of(domain, message.destination);
+    let vcpus = candidates.as_slice();
+    model::deliver(message, apics(vcpus), |id, arrival| {
+        arrive(hv, vcpus, id, arrival);
+    })
+}
+
+/// vCPUs among which a message finds its receivers.
+enum Candidates<B: HvmBackend> {
+    One(Arc<Vcpu<X86<B>>>),
+    All(Vec<Arc<Vcpu<X86<B>>>>),
+}
+
+impl<B: HvmBackend> Candidates<B> {
+    /// Those that a destination can name: the one that has an APIC ID where IDs tell vCPUs apart in all modes, or else all.
+    fn of(domain: &Domain<X86<B>>, destination: Destination) -> Self {
+        if let Destination::Physical(id) = destination
+            && domain.max_vcpus() <= DISTINCT
+            && let Some(vcpu) = topology::vcpu_of(id).and_then(|id| domain.vcpu(id))
+        {
+            return Self::One(vcpu);
+        }
+        Self::All(domain.vcpus())
+    }
+
+    fn as_slice(&self) -> &[Arc<Vcpu<X86<B>>>] {
+        match self {
+            Self::One(vcpu) => core::slice::from_ref(vcpu),
+            Self::All(vcpus) => vcpus,
+        }
+    }
+}
+
+fn apics<B: HvmBackend>(
+    vcpus: &[Arc<Vcpu<X86<B>>>],
+) -> impl Iterator<Item = (VcpuId, &model::Lapic)> + Clone {
+    vcpus.iter().map(|vcpu| (vcpu.id, &vcpu.arch.lapic.apic))
+}
+
+/// Tells a vCPU what has reached its APIC.
+fn arrive<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpus: &[Arc<Vcpu<X86<B>>>],
+    id: VcpuId,
+    arrival: Arrival,
+) {
+    let Some(vcpu) = vcpus.iter().find(|vcpu| vcpu.id == id) else {
+        return;
+    };
+    match arrival {
+        Arrival::Interrupt => vcpu.kick(hv),
+        Arrival::Nmi => {
+            vcpu.arch.raise_nmi();
+            vcpu.kick(hv);
+        }
+        Arrival::Init => vcpu::init(hv, vcpu),
+        Arrival::Startup(page) => vcpu::startup(hv, vcpu, page),
+    }
 }

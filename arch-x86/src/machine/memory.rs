@@ -3,6 +3,7 @@
 use xen_core::Gfn;
 
 use super::exits::{Result, Trap};
+use super::lapic;
 use crate::backend::HvmBackend;
 use crate::emulate::{Exception, Outcome, execute};
 use crate::exit::SecondLevelFault;
@@ -34,7 +35,11 @@ impl<B: HvmBackend> Trap<'_, B> {
         if entry.is_some_and(|e| !e.kind.is_ram()) {
             return Err(Exception::GP0.into());
         }
-        self.emulate()
+        self.emulate()?;
+        if lapic::covers(&self.vcpu.arch.lapic, fault.address) {
+            self.load_task_priority();
+        }
+        Ok(())
     }
 
     /// Carries out the instruction at which the guest stopped.

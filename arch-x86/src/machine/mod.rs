@@ -329,14 +329,14 @@ impl<B: HvmBackend> Arch for X86<B> {
         Ok(found.address)
     }
 
-    fn raise_upcall(_: &Hypervisor<Self>, _: &Vcpu<Self>) {
-        // The domain's vector follows `evtchn_upcall_pending`, like an interrupt line: there is nothing to be noted.
+    fn raise_upcall(_: &Hypervisor<Self>, vcpu: &Vcpu<Self>) {
+        lapic::raise_upcall(vcpu);
     }
     fn has_pending_interrupt(vcpu: &Vcpu<Self>) -> bool {
         vcpu::has_pending(vcpu)
     }
-    fn timer_fired(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, timer: u32) {
-        lapic::timer_fired(hv, vcpu, timer);
+    fn timer_fired(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, _: u32) {
+        lapic::timer_fired(hv, vcpu);
     }
     fn retire_vcpu(hv: &Hypervisor<Self>, vcpu: &Vcpu<Self>) {
         lapic::retire(hv, vcpu);

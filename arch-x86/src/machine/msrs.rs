@@ -28,7 +28,7 @@ impl<B: HvmBackend> Trap<'_, B> {
         let value = match self.context.msrs.read(msr, &self.msr_context())? {
             MsrRead::Value(value) => value,
             MsrRead::Held(held) => self.held(held)?,
-            MsrRead::X2apic(register) => lapic::read_msr(self.hv, self.vcpu, register)?,
+            MsrRead::X2apic(register) => lapic::read_msr(self.vcpu, register)?,
         };
         self.set_pair(value);
         self.skip()
@@ -45,6 +45,7 @@ impl<B: HvmBackend> Trap<'_, B> {
             MsrWrite::Efer(change) => self.apply(change)?,
             MsrWrite::X2apic(register, value) => {
                 lapic::write_msr(self.hv, self.vcpu, register, value)?;
+                self.load_task_priority();
             }
             MsrWrite::HypercallPage(gfn) => {
                 let frame = self.vcpu.domain.own_frame(Gfn(gfn));
@@ -83,7 +84,8 @@ impl<B: HvmBackend> Trap<'_, B> {
             return Ok(self.register(register));
         }
         Ok(match held {
-            Held::Tsc => crate::host::clock::tsc().wrapping_add(self.context.tsc_offset),
+            Held::Tsc => self.vcpu.arch.lapic.tsc(),
+            Held::TscDeadline => lapic::tsc_deadline(self.vcpu),
             Held::TscAdjust => self.context.tsc_adjust,
             Held::TscAux => self.context.tsc_aux.into(),
             Held::ApicBase => self.vcpu.arch.lapic.base(),
@@ -100,7 +102,7 @@ impl<B: HvmBackend> Trap<'_, B> {
         }
         match held {
             Held::Tsc => {
-                let now = crate::host::clock::tsc().wrapping_add(self.context.tsc_offset);
+                let now = self.vcpu.arch.lapic.tsc();
                 self.move_tsc(value.wrapping_sub(now));
             }
             Held::TscAdjust => self.move_tsc(value.wrapping_sub(self.context.tsc_adjust)),
@@ -108,10 +110,22 @@ impl<B: HvmBackend> Trap<'_, B> {
                 self.context.tsc_aux = value as u32;
                 super::vcpu::write_tsc_aux(value as u32);
             }
+            Held::TscDeadline => lapic::set_tsc_deadline(self.hv, self.vcpu, value),
+            Held::ApicBase => {
+                lapic::set_base(self.hv, self.vcpu, value)?;
+                self.load_task_priority();
+            }
             Held::DebugCtl => {}
             _ => return Err(Exception::GP0.into()),
         }
         Ok(())
+    }
+
+    /// The local APIC's task priority, which may have been changed there, becomes CR8.
+    pub(super) fn load_task_priority(&mut self) {
+        let backend = self.backend();
+        let priority = self.vcpu.arch.lapic.task_priority();
+        backend.set_task_priority(&mut self.context.vcpu, priority);
     }
 
     /// Adds to the time-stamp counter and to TSC_ADJUST, as a CPU does with both.
@@ -119,11 +133,11 @@ impl<B: HvmBackend> Trap<'_, B> {
         let backend = self.backend();
         let context = &mut *self.context;
         context.tsc_adjust = context.tsc_adjust.wrapping_add(by);
-        context.tsc_offset = context.tsc_offset.wrapping_add(by);
-        backend.set_tsc_offset(&mut context.vcpu, context.tsc_offset);
+        let offset = lapic::move_tsc(self.hv, self.vcpu, by);
+        backend.set_tsc_offset(&mut context.vcpu, offset);
         // The clock that the guest shares with Oxen goes by the counter.
         if let Some((page, info)) = self.vcpu.info.arch_place(self.vcpu) {
-            super::clock::publish(page, info, &self.hv.arch.rate(context.tsc_offset));
+            super::clock::publish(page, info, &self.hv.arch.rate(offset));
         }
     }
 }

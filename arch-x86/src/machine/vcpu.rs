@@ -87,6 +87,7 @@ enum Source {
 fn source<B: HvmBackend>(vcpu: &Vcpu<X86<B>>) -> Option<Source> {
     if let Some(vector) = vcpu.domain.arch.callback()
         && vcpu.info.upcall_pending(vcpu)
+        && !vcpu.arch.lapic.announces_events()
     {
         return Some(Source::Upcall(vector));
     }
@@ -103,7 +104,7 @@ pub(super) fn has_pending<B: HvmBackend>(vcpu: &Vcpu<X86<B>>) -> bool {
 /// INIT: the vCPU stops, and waits for a start-up interrupt.
 pub fn init<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Vcpu<X86<B>>) {
     vcpu.arch.waits_for_startup.store(true, Ordering::SeqCst);
-    vcpu.arch.lapic.reset();
+    super::lapic::init(hv, vcpu);
     vcpu.down(hv);
 }
 
@@ -133,7 +134,7 @@ const DIRECT_MSRS: [u32; 10] = [
 pub(super) fn new<B: HvmBackend>(
     hv: &Hypervisor<X86<B>>,
     domain: &Domain<X86<B>>,
-    _: VcpuId,
+    id: VcpuId,
 ) -> Result<(X86Vcpu, X86Context<B>)> {
     let backend = &hv.arch.backend;
     let mut control = backend.new_vcpu(hv.frames)?;
@@ -141,7 +142,8 @@ pub(super) fn new<B: HvmBackend>(
     for msr in DIRECT_MSRS {
         backend.set_msr_exits(&mut control, msr, false, false)?;
     }
-    if domain.arch.policy.has(Feature::Rdtscp) {
+    let policy = &domain.arch.policy;
+    if policy.has(Feature::Rdtscp) {
         backend.set_msr_exits(&mut control, number::TSC_AUX, false, true)?;
     }
     for ports in domain.arch.direct_ports() {
@@ -152,7 +154,12 @@ pub(super) fn new<B: HvmBackend>(
         start_waits: AtomicBool::new(false),
         waits_for_startup: AtomicBool::new(true),
         nmi: AtomicBool::new(false),
-        lapic: Lapic::new(),
+        lapic: Lapic::new(
+            id,
+            policy.has(Feature::X2apic),
+            policy.has(Feature::TscDeadline),
+            hv.timers.allocate()?,
+        ),
     };
     let context = X86Context {
         gprs: Gprs::default(),
@@ -168,7 +175,6 @@ pub(super) fn new<B: HvmBackend>(
         xcr0: 1,
         breakpoints: [0; 4],
         tsc_aux: 0,
-        tsc_offset: 0,
         tsc_adjust: 0,
         msrs: Msrs::default(),
         epoch: 0,
@@ -189,7 +195,7 @@ pub(super) fn load<B: HvmBackend>(
     take_start(hv, vcpu, context);
     load_registers(vcpu, context);
     if let Some((page, info)) = vcpu.info.arch_place(vcpu) {
-        clock::publish(page, info, &hv.arch.rate(context.tsc_offset));
+        clock::publish(page, info, &hv.arch.rate(vcpu.arch.lapic.tsc_offset()));
     }
 }
 
@@ -381,10 +387,7 @@ fn deliver<B: HvmBackend>(backend: &B, vcpu: &Vcpu<X86<B>>, context: &mut X86Con
             event
         }
         Source::Upcall(vector) => Event::Interrupt(vector),
-        Source::Lapic(vector) => {
-            vcpu.arch.lapic.acknowledge(vector);
-            Event::Interrupt(vector)
-        }
+        Source::Lapic(_) => Event::Interrupt(vcpu.arch.lapic.acknowledge()),
     };
     backend.inject(control, event);
     // The upcall stays pending until the guest's handler says otherwise, which it does before it enables interrupts
@@ -408,11 +411,7 @@ impl<B: HvmBackend> X86Context<B> {
                 write!(out, "  {name:3} {value:016x}{end}")?;
             }
         }
-        writeln!(
-            out,
-            "  xcr0 {:x} tsc offset {:x} events {:?}",
-            self.xcr0, self.tsc_offset, self.events
-        )
+        writeln!(out, "  xcr0 {:x} events {:?}", self.xcr0, self.events)
     }
 
     /// All registers, for people.
@@ -438,12 +437,13 @@ mod tests {
 
     #[test]
     fn a_start_is_taken_once() {
+        let timers = xen_core::timer::Timers::<()>::new(1);
         let vcpu = X86Vcpu {
             start: Mutex::new(None),
             start_waits: AtomicBool::new(false),
             waits_for_startup: AtomicBool::new(true),
             nmi: AtomicBool::new(false),
-            lapic: Lapic::new(),
+            lapic: Lapic::new(VcpuId(1), true, true, timers.allocate().unwrap()),
         };
         vcpu.start_with(Start::startup(0x9a, 0));
         assert!(vcpu.start_waits.load(Ordering::Relaxed));

@@ -11,6 +11,15 @@ pub const fn apic_id(vcpu: VcpuId) -> u32 {
     vcpu.0.wrapping_mul(2)
 }
 
+/// The vCPU with an APIC ID, if there can be one.
+pub const fn vcpu_of(apic_id: u32) -> Option<VcpuId> {
+    if apic_id.is_multiple_of(2) {
+        Some(VcpuId(apic_id / 2))
+    } else {
+        None
+    }
+}
+
 /// Bits of an APIC ID that tell threads of a core apart. Each core has one thread, and an odd number that nobody has.
 const THREAD_BITS: u32 = 1;
 
