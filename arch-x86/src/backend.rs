@@ -135,6 +135,14 @@ pub trait HvmBackend: Sized + Send + Sync + 'static {
     /// Has the guest's time-stamp counter be the host's plus `offset`, modulo 2^64.
     fn set_tsc_offset(&self, vcpu: &mut Self::Vcpu, offset: u64);
 
+    /// The form of the ratio that [`Self::set_tsc_ratio`] takes: bits behind the point, and bits in all. `None` if the
+    /// hardware has none: guests' counters are as fast as the host's.
+    fn tsc_ratio(&self) -> Option<(u8, u8)>;
+
+    /// Has the guest's time-stamp counter be the host's times `ratio`, before the offset is added; from the next
+    /// [`load`](Self::load) on. Without effect where [`Self::tsc_ratio`] is `None`.
+    fn set_tsc_ratio(&self, vcpu: &mut Self::Vcpu, ratio: u64);
+
     /// Reads the registers that are in the control structure.
     fn state(&self, vcpu: &Self::Vcpu) -> GuestState;
 

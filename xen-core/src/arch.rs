@@ -65,7 +65,9 @@ pub struct SharedLayout {
 pub trait Arch: Sized + Send + Sync + 'static {
     /// The bits of p2m entries.
     type Pte: PteFormat;
-    /// Identifies a p2m to the CPU's translation caches (VMID, ASID); given back when dropped.
+    /// Identifies a p2m to the CPU's translation caches (VMID, ASID); given back when dropped. It is also the place of an
+    /// IOMMU's side: whoever drives one keeps the domain's context here, which shares the p2m's tables (`root`) where the
+    /// IOMMU walks the CPU's format, and forgets what it cached in [`Arch::flush_p2m`].
     type P2mTag: Send + Sync;
     /// A vCPU's state while it is not on a CPU, and its registers while it is: owned by who runs it.
     type Context: Registers + Send;

@@ -180,9 +180,9 @@ pub fn frequency() -> u64 {
     clock().scale.frequency()
 }
 
-/// `tsc_to_system_mul` and `tsc_shift` of `vcpu_time_info`.
-pub fn time_info_ratio() -> (u32, i8) {
-    calibrate::time_info_ratio(frequency())
+/// `tsc_to_system_mul` and `tsc_shift` of `vcpu_time_info`, for a counter of so many Hz.
+pub fn time_info_ratio(hz: u64) -> (u32, i8) {
+    calibrate::time_info_ratio(hz)
 }
 
 /// Waits until `done` or for `ns` nanoseconds; says whether `done` came true.

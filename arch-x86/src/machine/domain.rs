@@ -4,10 +4,12 @@ use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use alloc::vec::Vec;
-use spin::RwLock;
+use spin::{Once, RwLock};
 use xen_abi::hvm_params::{CallbackIrq, CallbackType, HvmParam, NR_PARAMS};
 use xen_core::{DomainConfig, Error, Result};
 
+use super::tsc::Ratio;
+use crate::host::clock;
 use crate::policy::CpuidPolicy;
 
 /// x86's part of a domain.
@@ -20,6 +22,17 @@ pub struct X86Domain {
     callback: AtomicU8,
     /// Ports of the machine that its vCPUs reach without exits.
     ports: RwLock<Vec<RangeInclusive<u16>>>,
+    /// How fast its time-stamp counters are, if not as the host's.
+    tsc: Once<Tsc>,
+}
+
+/// How fast a domain's time-stamp counters are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tsc {
+    /// In Hz.
+    pub hz: u64,
+    /// What the host's is multiplied with for that ([`super::X86::tsc_ratio`]).
+    pub ratio: Ratio,
 }
 
 impl X86Domain {
@@ -29,7 +42,21 @@ impl X86Domain {
             hardware: config.hardware,
             callback: AtomicU8::new(0),
             ports: RwLock::new(Vec::new()),
+            tsc: Once::new(),
         }
+    }
+
+    /// How fast its time-stamp counters are: as the host's, unless [`Self::set_tsc`] said something else.
+    pub fn tsc(&self) -> Tsc {
+        self.tsc.get().copied().unwrap_or_else(|| Tsc {
+            hz: clock::frequency(),
+            ratio: Ratio::ONE,
+        })
+    }
+
+    /// Sets how fast the time-stamp counters of vCPUs that are made from now on are; it counts once.
+    pub fn set_tsc(&self, tsc: Tsc) {
+        self.tsc.call_once(|| tsc);
     }
 
     /// The vector that announces events on all vCPUs.

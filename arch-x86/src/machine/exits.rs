@@ -290,8 +290,8 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
     fn cpuid(&mut self) -> Result {
         let [eax, _, ecx] = [gpr::RAX, gpr::RBX, gpr::RCX].map(|r| self.context.gprs.0[r] as u32);
         let domain = &self.vcpu.domain;
-        let rate = self.hv.arch.rate(self.vcpu.arch.lapic.tsc_offset());
-        let khz = (crate::host::clock::frequency() / 1000) as u32;
+        let rate = self.hv.arch.rate(self.vcpu);
+        let khz = |hz: u64| (hz / 1000) as u32;
         let view = VcpuView {
             vcpus: domain.max_vcpus(),
             cr4: self.context.control(self.backend()).cr4,
@@ -306,8 +306,8 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
                 tsc: TscInfo {
                     host_reliable: rate.stable,
                     rdtscp: domain.arch.policy.has(Feature::Rdtscp),
-                    khz,
-                    host_khz: khz,
+                    khz: khz(domain.arch.tsc().hz),
+                    host_khz: khz(crate::host::clock::frequency()),
                     offset: self.vcpu.arch.lapic.tsc_offset(),
                     multiplier: rate.multiplier,
                     shift: rate.shift,

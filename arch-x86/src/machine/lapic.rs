@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use xen_core::timer::TimerHandle;
 use xen_core::{Domain, GuestPhysAddr, Hypervisor, Result, Time, TimerEvent, Vcpu, VcpuId};
 
+use super::tsc::Ratio;
 use super::{X86, devices, vcpu};
 use crate::backend::HvmBackend;
 use crate::emulate::Exception;
@@ -34,13 +35,20 @@ pub(super) struct Lapic {
     timer: TimerHandle,
     /// The vCPU's own vector for event channels.
     upcall: UpcallVector,
-    /// What is added to the host's time-stamp counter for the guest's.
+    /// What the host's time-stamp counter is multiplied with for the guest's, and what is added then.
+    tsc_ratio: Ratio,
     tsc_offset: AtomicU64,
 }
 
 impl Lapic {
     /// The APIC of vCPU `id`, as after power-up.
-    pub(super) fn new(id: VcpuId, x2apic: bool, tsc_deadline: bool, timer: TimerHandle) -> Self {
+    pub(super) fn new(
+        id: VcpuId,
+        x2apic: bool,
+        tsc_deadline: bool,
+        tsc_ratio: Ratio,
+        timer: TimerHandle,
+    ) -> Self {
         Self {
             apic: model::Lapic::new(Config {
                 id: topology::apic_id(id),
@@ -50,6 +58,7 @@ impl Lapic {
             }),
             timer,
             upcall: UpcallVector::default(),
+            tsc_ratio,
             tsc_offset: AtomicU64::new(0),
         }
     }
@@ -89,22 +98,34 @@ impl Lapic {
         matches!(self.upcall.way(Callback::None), Upcall::Lapic(_))
     }
 
-    /// What is added to the host's time-stamp counter for the guest's.
+    /// What is added to the host's time-stamp counter, once it is multiplied, for the guest's.
     pub(super) fn tsc_offset(&self) -> u64 {
         self.tsc_offset.load(Ordering::Relaxed)
     }
 
     /// The guest's time-stamp counter.
     pub(super) fn tsc(&self) -> u64 {
-        clock::tsc().wrapping_add(self.tsc_offset())
+        self.tsc_at(clock::tsc())
+    }
+
+    /// The guest's time-stamp counter at a value of the host's.
+    fn tsc_at(&self, host: u64) -> u64 {
+        self.tsc_ratio.guest(host).wrapping_add(self.tsc_offset())
     }
 
     fn now(&self) -> Now {
-        let tsc = clock::tsc();
+        let host = clock::tsc();
         Now {
-            time: clock::time_at(tsc),
-            tsc: tsc.wrapping_add(self.tsc_offset()),
+            time: clock::time_at(host),
+            tsc: self.tsc_at(host),
         }
+    }
+
+    /// When the guest's time-stamp counter comes to `tsc`, rounded up.
+    fn due(&self, tsc: u64) -> Time {
+        let host = clock::tsc();
+        let ticks = tsc.saturating_sub(self.tsc_at(host));
+        clock::time_at(host.saturating_add(self.tsc_ratio.host(ticks))).after(1)
     }
 
     /// Where a register is in its page, if it has this address.
@@ -249,16 +270,9 @@ fn arm<B: HvmBackend>(
     let time = match deadline {
         None => return hv.timers.cancel(&lapic.timer),
         Some(Deadline::Time(time)) => time,
-        Some(Deadline::Tsc(tsc)) => due(tsc, &lapic.now()),
+        Some(Deadline::Tsc(tsc)) => lapic.due(tsc),
     };
     hv.arm_timer(&lapic.timer, time, TimerEvent::Arch(vcpu.clone(), 0));
-}
-
-/// When the guest's time-stamp counter comes to `tsc`, rounded up.
-fn due(tsc: u64, now: &Now) -> Time {
-    let ticks = tsc.saturating_sub(now.tsc);
-    let host = clock::tsc_at(now.time).saturating_add(ticks);
-    clock::time_at(host).after(1)
 }
 
 /// Its timer has fired.

@@ -11,7 +11,7 @@
 //! | [`inject`] | events that come up while others are delivered |
 //! | [`flush`] | forgetting translations on all CPUs |
 //! | [`xstate`] | FPU and vector registers |
-//! | [`clock`] | the paravirtual clock |
+//! | [`clock`], [`tsc`] | the paravirtual clock, and the counter that it goes by |
 //! | `lapic` | the virtual local APIC |
 //! | [`hardware`], `devices`, `interrupts` | the machine's devices, for the hardware domain |
 //! | `domain`, `hypercall_page` | what the names say |
@@ -33,6 +33,7 @@ mod memory;
 mod msrs;
 mod registers;
 pub mod start;
+pub mod tsc;
 mod vcpu;
 pub mod xstate;
 
@@ -60,7 +61,7 @@ use crate::policy::{CpuidPolicy, Feature, GuestKind, Leaves};
 use crate::select::CpuidResult;
 
 pub use context::X86Context;
-pub use domain::X86Domain;
+pub use domain::{Tsc, X86Domain};
 pub use hardware::Hardware;
 pub use vcpu::{X86Vcpu, init, startup};
 
@@ -188,11 +189,26 @@ impl<B: HvmBackend> X86<B> {
         }
     }
 
-    /// How guests turn their time-stamp counter, the host's plus `offset`, into system time.
-    fn rate(&self, offset: u64) -> clock::Rate {
-        let (multiplier, shift) = host_clock::time_info_ratio();
+    /// How fast a domain's time-stamp counters are, in Hz, and what the host's is multiplied with for that.
+    ///
+    /// Errors: [`Error::OpNotSupp`] for a speed that the hardware cannot make.
+    pub fn tsc_ratio(&self, hz: u64) -> Result<tsc::Ratio> {
+        let host = host_clock::frequency();
+        if hz == host {
+            return Ok(tsc::Ratio::ONE);
+        }
+        let form = self.backend.tsc_ratio();
+        form.and_then(|(fraction, bits)| tsc::Ratio::new(hz, host, fraction, bits))
+            .ok_or(Error::OpNotSupp)
+    }
+
+    /// How a vCPU's guest turns its time-stamp counter into system time.
+    fn rate(&self, vcpu: &Vcpu<Self>) -> clock::Rate {
+        let tsc = vcpu.domain.arch.tsc();
+        let (multiplier, shift) = host_clock::time_info_ratio(tsc.hz);
+        let start = tsc.ratio.guest(host_clock::tsc_at(Time(0)));
         clock::Rate {
-            origin: host_clock::tsc_at(Time(0)).wrapping_add(offset),
+            origin: start.wrapping_add(vcpu.arch.lapic.tsc_offset()),
             multiplier,
             shift,
             stable: cpu::features().invariant_tsc,

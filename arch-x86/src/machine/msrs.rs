@@ -137,7 +137,7 @@ impl<B: HvmBackend> Trap<'_, B> {
         backend.set_tsc_offset(&mut context.vcpu, offset);
         // The clock that the guest shares with Oxen goes by the counter.
         if let Some((page, info)) = self.vcpu.info.arch_place(self.vcpu) {
-            super::clock::publish(page, info, &self.hv.arch.rate(offset));
+            super::clock::publish(page, info, &self.hv.arch.rate(self.vcpu));
         }
     }
 }

@@ -149,6 +149,10 @@ pub(super) fn new<B: HvmBackend>(
     for ports in domain.arch.direct_ports() {
         backend.set_port_exits(&mut control, ports, false);
     }
+    let tsc = domain.arch.tsc();
+    if !tsc.ratio.is_one() {
+        backend.set_tsc_ratio(&mut control, tsc.ratio.value());
+    }
     let vcpu = X86Vcpu {
         start: Mutex::new(None),
         start_waits: AtomicBool::new(false),
@@ -158,6 +162,7 @@ pub(super) fn new<B: HvmBackend>(
             id,
             policy.has(Feature::X2apic),
             policy.has(Feature::TscDeadline),
+            tsc.ratio,
             hv.timers.allocate()?,
         ),
     };
@@ -195,7 +200,7 @@ pub(super) fn load<B: HvmBackend>(
     take_start(hv, vcpu, context);
     load_registers(vcpu, context);
     if let Some((page, info)) = vcpu.info.arch_place(vcpu) {
-        clock::publish(page, info, &hv.arch.rate(vcpu.arch.lapic.tsc_offset()));
+        clock::publish(page, info, &hv.arch.rate(vcpu));
     }
 }
 
@@ -443,7 +448,13 @@ mod tests {
             start_waits: AtomicBool::new(false),
             waits_for_startup: AtomicBool::new(true),
             nmi: AtomicBool::new(false),
-            lapic: Lapic::new(VcpuId(1), true, true, timers.allocate().unwrap()),
+            lapic: Lapic::new(
+                VcpuId(1),
+                true,
+                true,
+                super::super::tsc::Ratio::ONE,
+                timers.allocate().unwrap(),
+            ),
         };
         vcpu.start_with(Start::startup(0x9a, 0));
         assert!(vcpu.start_waits.load(Ordering::Relaxed));

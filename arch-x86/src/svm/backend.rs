@@ -145,6 +145,9 @@ impl HvmBackend for Svm {
         vcpu.host = place
             .and_then(|c| c.lock().pages.as_ref().map(CpuPages::host))
             .unwrap_or(0);
+        if self.has(Features::TSC_RATIO) {
+            cpu::set_tsc_ratio(vcpu.tsc_ratio);
+        }
         self.assign(vcpu);
     }
 
@@ -300,6 +303,15 @@ impl HvmBackend for Svm {
 
     fn set_tsc_offset(&self, vcpu: &mut SvmVcpu, offset: u64) {
         vcpu.change(Clean::INTERCEPTS).control.tsc_offset = offset;
+    }
+
+    fn tsc_ratio(&self) -> Option<(u8, u8)> {
+        let form = (cpu::TSC_RATIO_FRACTION, cpu::TSC_RATIO_BITS);
+        self.has(Features::TSC_RATIO).then_some(form)
+    }
+
+    fn set_tsc_ratio(&self, vcpu: &mut SvmVcpu, ratio: u64) {
+        vcpu.tsc_ratio = ratio;
     }
 
     fn state(&self, vcpu: &SvmVcpu) -> GuestState {

@@ -18,6 +18,19 @@ const VM_CR_SVMDIS: u64 = 1 << 4;
 /// VM_HSAVE_PA: physical address of the page in which VMRUN keeps the host's state (APM volume 2, 15.30.4).
 const VM_HSAVE_PA: u32 = 0xc001_0117;
 
+/// TSC_RATIO: what guests' time-stamp counters are multiplied with, 8 bits before the point and 32 behind it (APM volume 2,
+/// 15.30.5).
+const TSC_RATIO: u32 = 0xc000_0104;
+pub(super) const TSC_RATIO_ONE: u64 = 1 << TSC_RATIO_FRACTION;
+pub(super) const TSC_RATIO_FRACTION: u8 = 32;
+pub(super) const TSC_RATIO_BITS: u8 = 40;
+
+/// Sets the ratio for guests on this CPU, which has the register.
+pub(super) fn set_tsc_ratio(ratio: u64) {
+    // SAFETY: the host's own counter does not depend on it. The reserved bits are clear.
+    unsafe { msr::write(TSC_RATIO, ratio & ((1 << TSC_RATIO_BITS) - 1)) };
+}
+
 /// What this CPU's SVM can.
 ///
 /// Errors: [`Error::NoDev`] if there is none, the firmware keeps it off, or it lacks something needed.

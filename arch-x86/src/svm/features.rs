@@ -12,6 +12,8 @@ bitflags! {
         const NESTED_PAGING = 1;
         /// The address of the next instruction is saved at exits.
         const NEXT_RIP = 1 << 3;
+        /// The time-stamp counter can be multiplied.
+        const TSC_RATIO = 1 << 4;
         /// Parts of the VMCB may stay cached.
         const CLEAN_BITS = 1 << 5;
         /// The translations of one ASID can be dropped.

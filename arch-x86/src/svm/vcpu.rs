@@ -8,6 +8,7 @@ use xen_core::mem::{FrameRef, Frames};
 use xen_core::{CpuId, DomainId, Result};
 
 use super::asid::Asid;
+use super::cpu;
 use super::intercepts::{CR_WRITES, Exceptions, Misc1, Misc2, Misc3};
 use super::maps::{MsrMap, PortMap};
 use super::state;
@@ -66,6 +67,8 @@ pub struct SvmVcpu {
     pub(super) host: u64,
     /// The guest handles a non-maskable interrupt.
     pub(super) nmi_blocked: bool,
+    /// The ratio of the time-stamp counter.
+    pub(super) tsc_ratio: u64,
 }
 
 impl SvmVcpu {
@@ -83,6 +86,7 @@ impl SvmVcpu {
             cpu: CpuId(u32::MAX),
             host: 0,
             nmi_blocked: false,
+            tsc_ratio: cpu::TSC_RATIO_ONE,
         };
         let (iopm, msrpm) = (vcpu.ports.base(), vcpu.msrs.base());
         let vmcb = vcpu.block.get_mut();
