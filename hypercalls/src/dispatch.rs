@@ -30,6 +30,7 @@ impl<A: Arch> Table<A> {
         {
             rows[number::MULTICALL.0 as usize] = Some(crate::multicall::multicall);
         }
+        rows[number::SET_TIMER_OP.0 as usize] = Some(crate::vcpu::set_timer_op);
         rows[number::XEN_VERSION.0 as usize] = Some(crate::version::xen_version);
         rows[number::CONSOLE_IO.0 as usize] = Some(crate::console::console_io);
         rows[number::GRANT_TABLE_OP.0 as usize] = Some(crate::grant_table::grant_table_op);

@@ -6,7 +6,11 @@
 use alloc::sync::Arc;
 
 use xen_abi::features::Features;
+use xen_abi::memory::E820Entry;
+use xen_abi::platform::PlatformCmd;
+use xen_abi::xen::VcpuTimeInfo;
 
+use crate::hardware::{ConfigRegion, PciEvent, PciFunction, PcpuIds, PcpuModel, TextScreen};
 use crate::p2m::PteFormat;
 use crate::{
     CpuId, Domain, DomainConfig, Error, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, Mfn, Result,
@@ -84,10 +88,22 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const FEATURES: Features;
     /// What `XENVER_capabilities` lists.
     const CAPABILITIES: &'static str;
-    /// The `vcpu_op` operations that guests of this architecture have, by number; others are invalid.
+    /// The `vcpu_op` operations that guests of this architecture have, by number.
     const VCPU_OPS: &'static [u32];
-    /// Whether `HVMOP_get_time` exists.
-    const HAS_HVM_TIME: bool;
+    /// What the others answer.
+    const ABSENT_VCPU_OP: Error = Error::Inval;
+    /// The `hvm_op` operations, beside those on parameters, that guests of this architecture have, by number.
+    const HVM_OPS: &'static [u64];
+    /// The `physdev_op` operations that the hardware domain of this architecture has, by number.
+    const PHYSDEV_OPS: &'static [u32] = &[];
+    /// The `platform_op` operations of this architecture, by number.
+    const PLATFORM_OPS: &'static [u32] = &[PlatformCmd::SETTIME64.0];
+    /// The spaces of `add_to_physmap` (`XENMAPSPACE_*`) that this architecture has, by number.
+    const MAP_SPACES: &'static [u32];
+    /// What the others answer.
+    const ABSENT_MAP_SPACE: Error = Error::NoSys;
+    /// Whether domains and the machine have memory maps that hypercalls show.
+    const HAS_MEMORY_MAPS: bool = false;
     /// Whether runstate areas registered by virtual address are translated at registration by default.
     const RUNSTATE_TRANSLATED_AT_REGISTRATION: bool;
 
@@ -234,6 +250,66 @@ pub trait Arch: Sized + Send + Sync + 'static {
         _invalidate: bool,
     ) -> Result<()> {
         Err(Error::NoSys)
+    }
+    /// Sets the vector that announces events to the vCPU (`HVMOP_set_evtchn_upcall_vector`).
+    ///
+    /// Errors: [`Error::Inval`] for a vector that cannot; [`Error::NoSys`] where interrupts have none.
+    fn set_upcall_vector(_hv: &Hypervisor<Self>, _vcpu: &Vcpu<Self>, _vector: u8) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    /// Forgets the translations that the domain's own page tables made, on all CPUs (`HVMOP_flush_tlbs`).
+    ///
+    /// Errors: [`Error::NoSys`] where a guest always can do that itself.
+    fn flush_guest_tlbs(&self, _domain: &Domain<Self>) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    /// What the vCPU's clock is made of; the version does not matter. `None` where there is no such clock.
+    fn time_info(_hv: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) -> Option<VcpuTimeInfo> {
+        None
+    }
+    /// The machine's memory map, in ascending order, as the hardware domain is shown it.
+    fn machine_memory_map(&self) -> &[E820Entry] {
+        &[]
+    }
+    /// The names of a physical CPU; `None` for one that is not there.
+    fn pcpu_ids(&self, _cpu: CpuId) -> Option<PcpuIds> {
+        None
+    }
+    /// What a physical CPU is; `None` for one that is not there.
+    fn pcpu_model(&self, _cpu: CpuId) -> Option<PcpuModel> {
+        None
+    }
+    /// The screen that the hardware domain can go on using after the hypervisor; `None` without one.
+    fn text_screen(&self) -> Option<TextScreen> {
+        None
+    }
+    /// The hardware domain tells what happened to a function of a PCI device.
+    ///
+    /// Errors: [`Error::NoDev`] for one that is not there or, unless it is a new one, not known; [`Error::NoSys`] where
+    /// the hypervisor has nothing to do with such devices.
+    fn pci_event(
+        _hv: &Hypervisor<Self>,
+        _domain: &Arc<Domain<Self>>,
+        _function: PciFunction,
+        _event: PciEvent,
+    ) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    /// The hardware domain tells where PCI configuration space is.
+    ///
+    /// Errors: [`Error::NoDev`] for a segment or buses that the hypervisor does not know; [`Error::Io`] if it knows them
+    /// elsewhere; [`Error::NoSys`] where the hypervisor has nothing to do with it.
+    fn pci_config_region(&self, _region: &ConfigRegion) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    /// Sets parameter `index`, which exists and which the caller may set, to what `value` makes of it. `params` are locked:
+    /// no more than stores.
+    ///
+    /// Errors: [`Error::Inval`] for a value it cannot have; [`Error::Exist`] if it cannot be changed any more; others that
+    /// the interface names.
+    fn set_param(params: &mut [u64; crate::HVM_PARAMS], index: u32, value: u64) -> Result<()> {
+        *params.get_mut(index as usize).ok_or(Error::Inval)? = value;
+        Ok(())
     }
     /// Whether HVM parameter `index` may be set or read: by the domain itself (`own`) or by one that manages it.
     ///

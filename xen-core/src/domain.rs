@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, RwLock};
 
+use xen_abi::memory::E820Entry;
 use xen_abi::sched::ShutdownReason;
 
 use crate::evtchn::EventChannels;
@@ -25,6 +26,9 @@ const KILL_STRIDE: usize = 32;
 const WATCHDOGS: usize = 2;
 /// Number of HVM parameters (`HVM_NR_PARAMS`).
 pub const HVM_PARAMS: usize = 39;
+
+/// Most entries of a domain's memory map.
+pub const MEMORY_MAP_ENTRIES: usize = 1024;
 
 /// What a new domain is to be.
 #[derive(Clone, Debug)]
@@ -100,6 +104,8 @@ pub struct Domain<A: Arch> {
     pub runstate_translated: bool,
     /// Bits set by `vm_assist`.
     pub vm_assist: AtomicU64,
+    /// The memory map that it is shown (`XENMEM_memory_map`), at most [`MEMORY_MAP_ENTRIES`]; none if empty.
+    pub memory_map: RwLock<Vec<E820Entry>>,
     vcpus: RwLock<Vec<Option<Arc<Vcpu<A>>>>>,
     pages: AtomicU64,
     max_pages: AtomicU64,
@@ -133,6 +139,7 @@ impl<A: Arch> Domain<A> {
                 .or(hv.settings.runstate_translated)
                 .unwrap_or(A::RUNSTATE_TRANSLATED_AT_REGISTRATION),
             vm_assist: AtomicU64::new(0),
+            memory_map: RwLock::new(Vec::new()),
             vcpus: RwLock::new((0..config.max_vcpus).map(|_| None).collect()),
             pages: AtomicU64::new(0),
             max_pages: AtomicU64::new(config.max_pages),

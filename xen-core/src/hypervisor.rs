@@ -20,6 +20,10 @@ pub enum TimerEvent<A: Arch> {
     Poll(Arc<Vcpu<A>>),
     /// A timer of the architecture, by its own number.
     Arch(Arc<Vcpu<A>>, u32),
+    /// The one-shot timer that the interface gives a vCPU.
+    Single(Arc<Vcpu<A>>),
+    /// The periodic timer that the interface gives a vCPU.
+    Periodic(Arc<Vcpu<A>>),
     /// A domain's watchdog was not kicked in time.
     Watchdog(Arc<Domain<A>>),
 }

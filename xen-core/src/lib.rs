@@ -17,6 +17,7 @@ mod error;
 pub mod evtchn;
 pub mod grant;
 mod guest;
+pub mod hardware;
 mod heap;
 mod hypervisor;
 mod keys;
@@ -33,7 +34,7 @@ pub mod vcpu;
 
 pub use arch::{Arch, Exit, Registers, SharedLayout};
 pub use cpumask::CpuMask;
-pub use domain::{Domain, DomainConfig, Domains, Dying, HVM_PARAMS};
+pub use domain::{Domain, DomainConfig, Domains, Dying, HVM_PARAMS, MEMORY_MAP_ENTRIES};
 pub use error::{Error, Result};
 pub use hypervisor::{Hypervisor, Pcpu, Settings, TimerEvent, softirq};
 pub use run::{Dispatch, run, step};

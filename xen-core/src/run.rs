@@ -67,8 +67,16 @@ fn run_vcpu<A: Arch>(
     vcpu.runstate.enter(State::Running, now);
     A::load(hv, vcpu, &mut context);
     vcpu.runstate.publish(hv, vcpu, &mut context);
-    // The common case, nothing to do, costs one load.
-    while hv.pending(cpu) == 0 || !gives_way(hv, cpu) {
+    vcpu.publish_time(hv, &mut context);
+    vcpu.resume_ticks(hv);
+    loop {
+        // The common case, nothing to do, costs one load.
+        if hv.pending(cpu) != 0 {
+            if gives_way(hv, cpu) {
+                break;
+            }
+            vcpu.publish_time_if_due(hv, &mut context);
+        }
         match A::enter(hv, vcpu, &mut context) {
             Exit::Interrupt => A::poll_interrupts(hv),
             Exit::Hypercall => dispatch(hv, vcpu, &mut context),
@@ -77,6 +85,7 @@ fn run_vcpu<A: Arch>(
     }
     // While its address space is still there to be walked. Whoever wakes it from here on finds it on this CPU and
     // leaves the accounting to the last line, which changes nothing if nobody did.
+    vcpu.suspend_ticks(hv);
     let now = hv.arch.now();
     vcpu.account(now);
     vcpu.runstate.publish(hv, vcpu, &mut context);
@@ -132,6 +141,8 @@ fn expire_timers<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) {
                 vcpu.end_poll(hv);
             }
             TimerEvent::Arch(vcpu, timer) => A::timer_fired(hv, &vcpu, timer),
+            TimerEvent::Single(vcpu) => vcpu.single_timer_fired(hv),
+            TimerEvent::Periodic(vcpu) => vcpu.periodic_timer_fired(hv),
             TimerEvent::Watchdog(domain) => {
                 domain.shutdown(hv, xen_abi::sched::ShutdownReason::WATCHDOG)
             }

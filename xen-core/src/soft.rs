@@ -12,19 +12,24 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use xen_abi::arch_x86::MemmapType;
 use xen_abi::features::Features;
+use xen_abi::memory::E820Entry;
+use xen_abi::xen::{PvclockFlags, VcpuTimeInfo};
 
-use crate::console::Console;
-use crate::mem::SoftFrames;
+use crate::hardware::{ConfigRegion, PciEvent, PciFunction, PcpuIds, PcpuModel, TextScreen};
 use crate::p2m::{P2mType, Pte, PteFormat};
-use crate::sched::SchedulerKind;
 use crate::{
     Arch, CpuId, Domain, DomainConfig, DomainId, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr,
-    Hypervisor, Mfn, Registers, Result, Settings, SharedLayout, Time, Vcpu, VcpuId,
+    Hypervisor, Mfn, Registers, Result, SharedLayout, Time, Vcpu, VcpuId,
 };
+
+mod machine;
+
+pub use machine::Machine;
 
 std::thread_local! {
     static CPU: Cell<u32> = const { Cell::new(0) };
@@ -51,6 +56,14 @@ pub enum Call {
     },
     /// [`Arch::timer_fired`].
     Timer(DomainId, VcpuId, u32),
+    /// [`Arch::set_upcall_vector`].
+    UpcallVector(DomainId, VcpuId, u8),
+    /// [`Arch::flush_guest_tlbs`].
+    FlushGuest(DomainId),
+    /// [`Arch::pci_event`].
+    Pci(PciFunction, PciEvent),
+    /// [`Arch::pci_config_region`].
+    PciConfig(ConfigRegion),
 }
 
 /// What a vCPU does next.
@@ -136,6 +149,8 @@ pub struct SoftVcpu {
     pub upcall: AtomicBool,
     /// Another interrupt is pending.
     pub interrupt: AtomicBool,
+    /// What the vCPU's counter showed at system time 0.
+    pub counter_offset: AtomicU64,
 }
 
 /// The software machine.
@@ -154,7 +169,20 @@ pub struct Soft {
     questions: AtomicU32,
     /// Makes the next creation of a vCPU fail.
     pub fail_vcpu: AtomicBool,
+    /// The machine has a screen.
+    pub screen: AtomicBool,
+    /// The functions of PCI devices that were added.
+    devices: Mutex<BTreeSet<PciFunction>>,
 }
+
+/// The machine's memory map.
+static MEMORY_MAP: [E820Entry; 3] = [
+    E820Entry::new(0, 0x9_f000, MemmapType::RAM),
+    E820Entry::new(0xf_0000, 0x1_0000, MemmapType::RESERVED),
+    E820Entry::new(0x7300_0000, 0x1000_0000, MemmapType::RAM),
+];
+/// Frequency of the counter that [`Arch::time_info`] describes: what this shift and multiplier make of it.
+const TIME_MULTIPLIER: u32 = 1 << 31;
 
 impl Soft {
     /// A machine with `cpus` CPUs.
@@ -217,8 +245,12 @@ impl Arch for Soft {
     };
     const FEATURES: Features = Features::empty();
     const CAPABILITIES: &'static str = "xen-3.0-soft ";
-    const VCPU_OPS: &'static [u32] = &[1, 2, 3, 4, 5, 10, 14];
-    const HAS_HVM_TIME: bool = true;
+    const VCPU_OPS: &'static [u32] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15];
+    const HVM_OPS: &'static [u64] = &[5, 9, 10, 15, 23, 24, 25];
+    const PHYSDEV_OPS: &'static [u32] = &[24, 25, 26, 29, 32];
+    const PLATFORM_OPS: &'static [u32] = &[17, 48, 50, 54, 55, 56, 57, 62, 64];
+    const MAP_SPACES: &'static [u32] = &[0, 1, 4, 5];
+    const HAS_MEMORY_MAPS: bool = true;
     const RUNSTATE_TRANSLATED_AT_REGISTRATION: bool = true;
 
     fn now(&self) -> Time {
@@ -372,6 +404,100 @@ impl Arch for Soft {
         vcpu.arch.interrupt.store(true, Ordering::SeqCst);
         vcpu.kick(hv);
     }
+    fn set_upcall_vector(hv: &Hypervisor<Self>, vcpu: &Vcpu<Self>, vector: u8) -> Result<()> {
+        if vector < 16 {
+            return Err(Error::Inval);
+        }
+        hv.arch
+            .record(Call::UpcallVector(vcpu.domain.id(), vcpu.id, vector));
+        Ok(())
+    }
+    fn flush_guest_tlbs(&self, domain: &Domain<Self>) -> Result<()> {
+        self.record(Call::FlushGuest(domain.id()));
+        Ok(())
+    }
+    fn time_info(_: &Hypervisor<Self>, vcpu: &Vcpu<Self>) -> Option<VcpuTimeInfo> {
+        Some(VcpuTimeInfo {
+            version: 0,
+            pad0: 0,
+            tsc_timestamp: vcpu.arch.counter_offset.load(Ordering::SeqCst),
+            system_time: 0,
+            tsc_to_system_mul: TIME_MULTIPLIER,
+            tsc_shift: 1,
+            flags: PvclockFlags::TSC_STABLE,
+            pad1: [0; 2],
+        })
+    }
+    fn machine_memory_map(&self) -> &[E820Entry] {
+        &MEMORY_MAP
+    }
+    /// CPU 1 is missing where there are more.
+    fn pcpu_ids(&self, cpu: CpuId) -> Option<PcpuIds> {
+        (cpu.0 < self.cpus && cpu.0 != 1).then(|| PcpuIds {
+            apic: cpu.0 * 4,
+            acpi: cpu.0 + 100,
+        })
+    }
+    fn pcpu_model(&self, cpu: CpuId) -> Option<PcpuModel> {
+        self.pcpu_ids(cpu).map(|ids| PcpuModel {
+            vendor: *b"OddlyCrafted",
+            family: 15,
+            model: 7,
+            stepping: ids.apic,
+        })
+    }
+    fn text_screen(&self) -> Option<TextScreen> {
+        self.screen.load(Ordering::SeqCst).then_some(TextScreen {
+            rows: 24,
+            columns: 132,
+            font_height: 9,
+        })
+    }
+    /// There is nothing in odd segments.
+    fn pci_event(
+        hv: &Hypervisor<Self>,
+        _: &Arc<Domain<Self>>,
+        function: PciFunction,
+        event: PciEvent,
+    ) -> Result<()> {
+        let mut devices = hv.arch.devices.lock().unwrap_or_else(|e| e.into_inner());
+        let known = match event {
+            PciEvent::Added(_) => {
+                let exists = function.segment & 1 == 0;
+                if exists {
+                    devices.insert(function);
+                }
+                exists
+            }
+            PciEvent::Removed => devices.remove(&function),
+            PciEvent::Reset => devices.contains(&function),
+        };
+        drop(devices);
+        if !known {
+            return Err(Error::NoDev);
+        }
+        hv.arch.record(Call::Pci(function, event));
+        Ok(())
+    }
+    fn pci_config_region(&self, region: &ConfigRegion) -> Result<()> {
+        if region.segment & 1 != 0 {
+            return Err(Error::NoDev);
+        }
+        self.record(Call::PciConfig(*region));
+        Ok(())
+    }
+    /// A parameter that is 666 stays so, and none becomes 13.
+    fn set_param(params: &mut [u64; crate::HVM_PARAMS], index: u32, value: u64) -> Result<()> {
+        let place = params.get_mut(index as usize).ok_or(Error::Inval)?;
+        if *place == 666 {
+            return Err(Error::Exist);
+        }
+        if value == 13 {
+            return Err(Error::Inval);
+        }
+        *place = value;
+        Ok(())
+    }
     fn check_param(index: u32, own: bool, set: bool) -> Result<()> {
         match index {
             0..=2 | 17 | 18 if own && set => Err(Error::Perm),
@@ -381,96 +507,5 @@ impl Arch for Soft {
     }
     fn dump_context(context: &SoftContext, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "hypercall {} {:x?}", context.number, context.args)
-    }
-}
-
-/// A whole software machine with a hypervisor on it.
-pub struct Machine {
-    /// The hypervisor.
-    pub hv: Hypervisor<Soft>,
-    /// Its memory; last, so that it is given back after everything that uses it.
-    pub memory: SoftFrames,
-}
-
-impl Machine {
-    /// A machine with this many frames and CPUs.
-    ///
-    /// # Panics
-    /// If the machine cannot be made: a test cannot go on without.
-    pub fn new(frames: usize, cpus: u32) -> Self {
-        let memory = SoftFrames::new(frames);
-        let console = alloc::boxed::Box::leak(alloc::boxed::Box::new(Console::default()));
-        let settings = Settings {
-            scheduler: SchedulerKind::default(),
-            no_reboot: false,
-            command_line: "console=soft".into(),
-            version: (4, 17),
-            max_grant_version: 2,
-            transitive_grants: true,
-            runstate_translated: None,
-            boot_wallclock: 1_000_000_000_000_000_000,
-        };
-        become_cpu(CpuId(0));
-        let hv = Hypervisor::new(Soft::new(cpus), memory.frames(), console, settings);
-        Self {
-            hv: hv.expect("a software machine"),
-            memory,
-        }
-    }
-
-    /// The configuration of a plain domain.
-    pub fn config(id: u16) -> DomainConfig {
-        DomainConfig {
-            id: DomainId(id),
-            privileged: id == 0,
-            hardware: id == 0,
-            direct_mapped: false,
-            max_vcpus: 4,
-            max_pages: 1 << 16,
-            max_port: 131_071,
-            max_grant_frames: 8,
-            max_maptrack_frames: 8,
-            max_grant_version: 2,
-            paging_pool: None,
-            handle: [id as u8; 16],
-            interrupts: 0,
-            gic_version: 0,
-            runstate_translated: None,
-        }
-    }
-
-    /// Makes a domain of `vcpus` running vCPUs with `pages` of memory at guest frame 0 on, in the table.
-    ///
-    /// # Panics
-    /// If that fails.
-    pub fn domain(&self, id: u16, vcpus: u32, pages: u64) -> Arc<Domain<Soft>> {
-        let domain = Domain::new(&self.hv, Self::config(id)).expect("a domain");
-        self.hv
-            .domains
-            .insert(domain.clone())
-            .expect("a free identifier");
-        for n in 0..pages {
-            domain.charge_pages(1).expect("room");
-            let frame = self.hv.frames.alloc_page(domain.id()).expect("memory");
-            domain
-                .p2m
-                .map_new(Gfn(n), frame, P2mType::RamRw)
-                .expect("a free guest frame");
-        }
-        for n in 0..vcpus {
-            domain
-                .add_vcpu(&self.hv, VcpuId(n))
-                .expect("a vCPU")
-                .up(&self.hv);
-        }
-        domain
-    }
-
-    /// Takes a domain out, with all that it holds.
-    pub fn destroy(&self, domain: Arc<Domain<Soft>>) {
-        self.hv.domains.remove(domain.id());
-        while let Err(error) = domain.kill(&self.hv) {
-            assert_eq!(error, Error::Restart);
-        }
     }
 }

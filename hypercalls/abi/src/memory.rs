@@ -1,6 +1,7 @@
 //! `memory_op`: how much memory a domain has, and what lies where in its physical map (public/memory.h).
 
 use crate::Handle;
+use crate::arch_x86::MemmapType;
 use crate::physdev::PciDevice;
 use zerocopy::little_endian;
 
@@ -313,6 +314,17 @@ pub struct E820Entry {
     pub kind: little_endian::U32,
 }
 static_assertions::const_assert_eq!(size_of::<E820Entry>(), 20);
+
+impl E820Entry {
+    /// The entry of a region.
+    pub const fn new(addr: u64, size: u64, kind: MemmapType) -> Self {
+        Self {
+            addr: little_endian::U64::new(addr),
+            size: little_endian::U64::new(size),
+            kind: little_endian::U32::new(kind.0),
+        }
+    }
+}
 
 wire! {
     /// Argument of the populate-on-demand operations.

@@ -62,6 +62,34 @@ open_enum! {
     }
 }
 
+open_enum! {
+    /// What [`FirmwareInfo`] asks for.
+    pub enum FirmwareInfoType: u32 {
+        /// A disk, as the BIOS describes it.
+        DISK_INFO = 1 => "XEN_FW_DISK_INFO",
+        /// The signature in a disk's boot record.
+        DISK_MBR_SIGNATURE = 2 => "XEN_FW_DISK_MBR_SIGNATURE",
+        /// The monitor.
+        VBEDDC_INFO = 3 => "XEN_FW_VBEDDC_INFO",
+        /// EFI.
+        EFI_INFO = 4 => "XEN_FW_EFI_INFO",
+        /// Which shift keys were on at boot.
+        KBD_SHIFT_FLAGS = 5 => "XEN_FW_KBD_SHIFT_FLAGS",
+    }
+}
+
+open_enum! {
+    /// Kind of screen of [`TextConsole`].
+    pub enum VgaType: u8 {
+        /// Characters.
+        TEXT_MODE_3 = 3 => "XEN_VGATYPE_TEXT_MODE_3",
+        /// A frame buffer that the BIOS set up.
+        VESA_LFB = 0x23 => "XEN_VGATYPE_VESA_LFB",
+        /// A frame buffer that EFI set up.
+        EFI_LFB = 0x70 => "XEN_VGATYPE_EFI_LFB",
+    }
+}
+
 flags! {
     /// State of a physical CPU.
     pub struct PcpuFlags: u32 {
@@ -153,6 +181,42 @@ wire! {
         pub sleep_state: u32, @4;
         /// [`ACPI_SLEEP_EXTENDED`] or 0.
         pub flags: u32, @8;
+    }
+}
+
+wire! {
+    /// Argument of [`PlatformCmd::FIRMWARE_INFO`].
+    pub struct FirmwareInfo = "struct xenpf_firmware_info", 40 {
+        /// IN: what.
+        pub kind: FirmwareInfoType, @0 = "type";
+        /// IN: which of them.
+        pub index: u32, @4;
+        /// OUT.
+        pub u: [u64; 4], @8;
+    }
+}
+
+wire! {
+    /// Result of [`PlatformCmd::GET_DOM0_CONSOLE`] for a screen of characters; the call returns the structure's size.
+    pub struct TextConsole = "struct dom0_vga_console_info", 40 {
+        /// [`VgaType::TEXT_MODE_3`].
+        pub video_type: VgaType, @0;
+        /// Padding.
+        pub pad0: [u8; 3];
+        /// Height of a character in pixels.
+        pub font_height: u16, @4 = "u.text_mode_3.font_height";
+        /// Column of the cursor.
+        pub cursor_x: u16, @6 = "u.text_mode_3.cursor_x";
+        /// Row of the cursor.
+        pub cursor_y: u16, @8 = "u.text_mode_3.cursor_y";
+        /// Rows of characters.
+        pub rows: u16, @10 = "u.text_mode_3.rows";
+        /// Columns of characters.
+        pub columns: u16, @12 = "u.text_mode_3.columns";
+        /// The rest is for other kinds.
+        pub pad1: [u16; 1];
+        /// As before.
+        pub pad2: [u32; 6];
     }
 }
 

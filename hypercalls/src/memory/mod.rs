@@ -1,10 +1,11 @@
 //! `memory_op`: what memory a domain has and where it sees it.
 
+mod map;
 mod physmap;
 mod reservation;
 mod resource;
 
-use xen_abi::memory::{Exchange, MemoryOp};
+use xen_abi::memory::{Exchange, MemoryOp, VnumaTopologyInfo};
 use xen_core::policy::Verb;
 use xen_core::{Arch, Error, Result};
 
@@ -53,6 +54,10 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
         MemoryOp::GET_SHARING_FREED_PAGES | MemoryOp::GET_SHARING_SHARED_PAGES => {
             Ok(Outcome::Done(0))
         }
+        MemoryOp::MEMORY_MAP if A::HAS_MEMORY_MAPS => map::own(call, arg),
+        MemoryOp::SET_MEMORY_MAP if A::HAS_MEMORY_MAPS => map::set(call, arg),
+        MemoryOp::MACHINE_MEMORY_MAP if A::HAS_MEMORY_MAPS => map::machine(call, arg),
+        MemoryOp::GET_VNUMAINFO => vnuma(call, arg),
         MemoryOp::ACQUIRE_RESOURCE => resource::acquire(call, start, arg),
         _ => Err(Error::NoSys),
     }
@@ -64,4 +69,17 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
 fn exchange<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
     let _: Exchange = call.read(arg)?;
     Err(Error::Inval)
+}
+
+/// `XENMEM_get_vnumainfo`: no domain has virtual nodes.
+///
+/// Errors: [`Error::Fault`]; [`Error::Inval`] for padding that is not 0; [`Error::Srch`]; [`Error::Perm`];
+/// [`Error::OpNotSupp`].
+fn vnuma<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
+    let args: VnumaTopologyInfo = call.read(arg)?;
+    if args.pad != 0 {
+        return Err(Error::Inval);
+    }
+    call.target(args.domid, Verb::Memory)?;
+    Err(Error::OpNotSupp)
 }

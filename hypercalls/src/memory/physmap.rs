@@ -6,7 +6,7 @@ use xen_abi::memory::{
     AddToPhysmap, AddToPhysmapBatch, EXTENT_SHIFT, MAPIDX_GRANT_TABLE_STATUS, MapSpace,
     RemoveFromPhysmap,
 };
-use xen_core::p2m::P2mType;
+use xen_core::p2m::{P2m, P2mType};
 use xen_core::policy::{self, Verb};
 use xen_core::{Arch, Domain, Error, Gfn, Mfn, Result};
 
@@ -33,8 +33,9 @@ pub(super) fn add<A: Arch>(call: &mut Call<'_, A>, start: u64, arg: u64) -> Resu
 fn target<A: Arch>(call: &Call<'_, A>, domid: u16, space: MapSpace) -> Result<Arc<Domain<A>>> {
     let target = call.domain_by_id(domid)?;
     // Devices are for their owner, and for itself alone.
-    if space == MapSpace::DEV_MMIO && !(target.config.hardware && target.id() == call.domain().id())
-    {
+    let served = A::MAP_SPACES.contains(&MapSpace::DEV_MMIO.0);
+    let own = target.config.hardware && target.id() == call.domain().id();
+    if served && space == MapSpace::DEV_MMIO && !own {
         return Err(Error::Access);
     }
     policy::may(call.domain(), Verb::Physmap, &target)?;
@@ -106,6 +107,9 @@ fn add_one<A: Arch>(
     index: u64,
     gfn: Gfn,
 ) -> Result<()> {
+    if !A::MAP_SPACES.contains(&space.0) {
+        return Err(A::ABSENT_MAP_SPACE);
+    }
     let (frame, kind) = match space {
         MapSpace::SHARED_INFO if index == 0 => (
             target.shared_info.try_clone().ok_or(Error::NoMem)?,
@@ -154,7 +158,10 @@ pub(super) fn make_room<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, gfn: Gf
 
 /// Maps a page of a device's registers. Xen answers 0 without doing anything if it is not the domain's to map.
 fn map_device<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, mfn: Mfn, gfn: Gfn) -> Result<()> {
-    if call.hv.frames.is_ram(mfn) || !call.hv.arch.is_guest_device(mfn) {
+    if !P2m::<A>::can_name(mfn, P2mType::Mmio)
+        || call.hv.frames.is_ram(mfn)
+        || !call.hv.arch.is_guest_device(mfn)
+    {
         return Err(Error::Perm);
     }
     make_room(call, target, gfn)?;

@@ -264,6 +264,11 @@ fn devices() {
         dom0.add(MapSpace::DEV_MMIO, dom0.own[0], gfn),
         err(Error::Perm)
     );
+    // Numbers that an entry would cut short: they would come out as somebody's memory.
+    for high in [47, 48, 52, 62, 63] {
+        let beyond = dom0.own[0] & !1 | 1 << high;
+        assert_eq!(dom0.add(MapSpace::DEV_MMIO, beyond, gfn), err(Error::Perm));
+    }
     // It is no memory to be given back.
     assert_eq!(dom0.change(DECREASE, 0, &[gfn]), 0);
     let remove = RemoveFromPhysmap {

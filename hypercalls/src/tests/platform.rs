@@ -1,13 +1,17 @@
-//! `platform_op`, `physdev_op`, `vm_assist`.
+//! `platform_op`, `vm_assist`.
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use xen_abi::platform::{PlatformCmd, PlatformOp, SetTime64};
+use xen_abi::platform::{
+    CpuOl, FirmwareInfo, FirmwareInfoType, PcpuFlags, PcpuInfo, PcpuVersion, PlatformCmd,
+    PlatformOp, SetTime32, SetTime64, TextConsole, VgaType,
+};
 use xen_abi::xen::Hypercall;
 use xen_core::soft::Soft;
 use xen_core::{Arch, Domain, Error};
 
-use super::{ARG, Guest, SELF, World, err};
+use super::{ARG, Guest, NOWHERE, SELF, World, err};
+use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -111,7 +115,8 @@ fn versions_and_commands() {
     }
     for version in [0x0300_0000, 0x0300_0001] {
         assert_eq!(call(&dom0, 62, version), 0);
-        for cmd in [0, 17, 49, 50, 55, 61, 63, 64, 99] {
+        // 54 is one that the architecture names and nobody serves.
+        for cmd in [0, 31, 35, 39, 49, 51, 53, 54, 58, 59, 60, 61, 63, 65, 99] {
             assert_eq!(call(&dom0, cmd, version), err(Error::NoSys));
             assert_eq!(call(&domu, cmd, version), err(Error::Perm));
         }
@@ -119,17 +124,145 @@ fn versions_and_commands() {
     world.end([dom0, domu]);
 }
 
+/// Makes a call; its argument comes back changed.
+fn call<T>(guest: &Guest<'_>, cmd: PlatformCmd, payload: &mut T) -> i64
+where
+    T: FromBytes + IntoBytes + Immutable,
+{
+    let mut op = PlatformOp::new(cmd, payload).unwrap();
+    guest.put(ARG, &op);
+    let result = guest.call(Hypercall::PLATFORM_OP, &[ARG]);
+    op = guest.get(ARG);
+    *payload = op.payload().unwrap();
+    result
+}
+
 #[test]
-fn physdev_op_has_no_operations() {
+fn the_wall_clock_before_2106() {
+    let world = World::new();
+    let (dom0, domu) = (world.guest(0), world.guest(1));
+    let mut time = SetTime32 {
+        secs: u32::MAX,
+        nsecs: u32::MAX,
+        system_time: SECOND,
+    };
+    assert_eq!(call(&dom0, PlatformCmd::SETTIME32, &mut time), 0);
+    let (_, secs, nsecs) = wallclock(domu.domain());
+    assert_eq!(
+        secs * SECOND + u64::from(nsecs),
+        (u64::from(u32::MAX) - 1) * SECOND + u64::from(u32::MAX)
+    );
+    assert_eq!(
+        call(&domu, PlatformCmd::SETTIME32, &mut time),
+        err(Error::Perm)
+    );
+    world.end([dom0, domu]);
+}
+
+/// Of the two CPUs that the software machine has in these tests, the second one is not there.
+#[test]
+fn physical_cpus() {
     let world = World::new();
     let dom0 = world.guest(0);
-    for op in 0..40 {
-        assert_eq!(
-            dom0.call(Hypercall::PHYSDEV_OP, &[op, ARG]),
-            err(Error::NoSys)
-        );
+    let info = |xen_cpuid| {
+        let mut info = PcpuInfo {
+            xen_cpuid,
+            max_present: 99,
+            flags: PcpuFlags::from_bits_retain(99),
+            apic_id: 98,
+            acpi_id: 97,
+        };
+        assert_eq!(call(&dom0, PlatformCmd::GET_CPUINFO, &mut info), 0);
+        assert_eq!(info.max_present, 1);
+        (info.flags, info.apic_id, info.acpi_id)
+    };
+    assert_eq!(info(0), (PcpuFlags::ONLINE, 0, 100));
+    for nobody in [1, 2, u32::MAX] {
+        assert_eq!(info(nobody).0, PcpuFlags::INVALID);
+    }
+    let version = |xen_cpuid| {
+        let mut version = PcpuVersion {
+            xen_cpuid,
+            max_present: 99,
+            vendor_id: [9; 12],
+            family: 9,
+            model: 9,
+            stepping: 9,
+        };
+        assert_eq!(call(&dom0, PlatformCmd::GET_CPU_VERSION, &mut version), 0);
+        let PcpuVersion { family, model, .. } = version;
+        (version.vendor_id, family, model, version.stepping)
+    };
+    assert_eq!(version(0), (*b"OddlyCrafted", 15, 7, 0));
+    assert_eq!(version(1), ([0; 12], 0, 0, 0));
+    for (cpuid, online, offline) in [
+        (0, 0, err(Error::OpNotSupp)),
+        (1, err(Error::Inval), err(Error::Inval)),
+        (u32::MAX, err(Error::Inval), err(Error::Inval)),
+    ] {
+        let mut cpu = CpuOl { cpuid };
+        assert_eq!(call(&dom0, PlatformCmd::CPU_ONLINE, &mut cpu), online);
+        assert_eq!(call(&dom0, PlatformCmd::CPU_OFFLINE, &mut cpu), offline);
     }
     world.end([dom0]);
+}
+
+#[test]
+fn an_answer_that_cannot_be_given() {
+    let world = World::new();
+    let dom0 = world.guest(0);
+    assert_eq!(
+        dom0.call(Hypercall::PLATFORM_OP, &[NOWHERE]),
+        err(Error::Fault)
+    );
+    world.end([dom0]);
+}
+
+#[test]
+fn the_firmware_was_not_asked() {
+    let world = World::new();
+    let dom0 = world.guest(0);
+    for (kind, error) in [
+        (0, Error::Inval),
+        (1, Error::Srch),
+        (2, Error::Srch),
+        (3, Error::Srch),
+        (4, Error::NoSys),
+        (5, Error::Srch),
+        (6, Error::Inval),
+        (u32::MAX, Error::Inval),
+    ] {
+        for index in [0, 1] {
+            let mut info = FirmwareInfo {
+                kind: FirmwareInfoType(kind),
+                index,
+                u: [0; 4],
+            };
+            let result = call(&dom0, PlatformCmd::FIRMWARE_INFO, &mut info);
+            assert_eq!(result, err(error), "{kind}");
+        }
+    }
+    world.end([dom0]);
+}
+
+#[test]
+fn the_screen() {
+    let world = World::new();
+    let (dom0, domu) = (world.guest(0), world.guest(1));
+    let ask = |guest: &Guest<'_>| {
+        let mut console = TextConsole::new_zeroed();
+        let result = call(guest, PlatformCmd::GET_DOM0_CONSOLE, &mut console);
+        (result, console)
+    };
+    assert_eq!(ask(&dom0).0, err(Error::NoDev));
+    world.machine.hv.arch.screen.store(true, SeqCst);
+    let (result, console) = ask(&dom0);
+    assert_eq!(result, size_of::<TextConsole>() as i64);
+    assert_eq!(console.video_type, VgaType::TEXT_MODE_3);
+    assert_eq!((console.rows, console.columns), (24, 132));
+    assert_eq!(console.font_height, 9);
+    assert_eq!(ask(&domu).0, err(Error::Perm));
+    world.end([dom0, domu]);
 }
 
 #[test]

@@ -125,6 +125,37 @@ fn physmap() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// `platform_op` that gets as far as the operation.
+fn platform() -> impl Strategy<Value = Act> {
+    let command = select(vec![17u64, 48, 50, 55, 56, 57, 62, 64]);
+    (command, word(), word()).prop_map(|(command, first, second)| Act::Call {
+        number: Hypercall::PLATFORM_OP,
+        args: [ARG, 0, 0],
+        words: vec![command | 0x0300_0001 << 32, first, second],
+        list: vec![],
+    })
+}
+
+/// Showing and setting memory maps.
+fn memory_map() -> impl Strategy<Value = Act> {
+    let count = || select(vec![0u64, 1, 2, 4, 128, 1024, 1025]);
+    let buffer = || select(vec![LIST, ARG, FREE * PAGE_SIZE]);
+    prop_oneof![
+        (select(vec![9u64, 10]), count(), buffer()).prop_map(|(op, count, buffer)| Act::Call {
+            number: Hypercall::MEMORY_OP,
+            args: [op, ARG, 0],
+            words: vec![count, buffer],
+            list: vec![],
+        }),
+        (0..4u64, count(), buffer()).prop_map(|(domid, count, buffer)| Act::Call {
+            number: Hypercall::MEMORY_OP,
+            args: [13, ARG, 0],
+            words: vec![domid, count, buffer],
+            list: vec![1, 2, 3, 4],
+        }),
+    ]
+}
+
 /// Mapping, unmapping and copying what was granted.
 fn grants() -> impl Strategy<Value = Act> {
     let gfn = || select(vec![3u64, 20, FREE, FREE + 1, FREE + 64]);
@@ -173,14 +204,18 @@ fn act() -> impl Strategy<Value = Act> {
         3 => call_of(Hypercall::GRANT_TABLE_OP, 0..13u64),
         4 => call_of(Hypercall::EVENT_CHANNEL_OP, 0..14u64),
         2 => call_of(Hypercall::SCHED_OP, 0..8u64),
-        1 => call_of(Hypercall::HVM_OP, 0..10u64),
+        2 => call_of(Hypercall::HVM_OP, 0..27u64),
+        1 => call_of(Hypercall::PHYSDEV_OP, 20..34u64),
+        1 => call_of(Hypercall::SET_TIMER_OP, word()),
+        1 => platform(),
+        1 => memory_map(),
         1 => call_of(Hypercall::XEN_VERSION, 0..15u64),
         1 => call_of(Hypercall::PLATFORM_OP, Just(ARG)),
         1 => call_of(Hypercall::VM_ASSIST, 0..3u64),
         1 => call_of(Hypercall::CONSOLE_IO, 0..3u64),
         1 => (0..60u64).prop_flat_map(|n| call_of(Hypercall(n), word())),
         // The vCPU is the second argument here, and the address the third.
-        2 => (select(vec![5u64, 10, 14, 4, 1, 2, 3]), 0..3u64, word(), word()).prop_map(
+        3 => (select(vec![5u64, 10, 14, 4, 1, 2, 3, 6, 7, 8, 9, 13, 15]), 0..3u64, word(), word()).prop_map(
             |(op, vcpu, first, second)| Act::Call {
                 number: Hypercall::VCPU_OP,
                 args: [op, vcpu, ARG],

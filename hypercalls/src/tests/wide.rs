@@ -45,7 +45,8 @@ impl Arch for Wide {
     const FEATURES: Features = Soft::FEATURES;
     const CAPABILITIES: &'static str = Soft::CAPABILITIES;
     const VCPU_OPS: &'static [u32] = Soft::VCPU_OPS;
-    const HAS_HVM_TIME: bool = false;
+    const HVM_OPS: &'static [u64] = Soft::HVM_OPS;
+    const MAP_SPACES: &'static [u32] = &[0, 1, 4, 5];
     const RUNSTATE_TRANSLATED_AT_REGISTRATION: bool = true;
 
     fn now(&self) -> Time {

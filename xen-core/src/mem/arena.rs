@@ -44,6 +44,16 @@ impl SoftFrames {
     /// # Panics
     /// If the process has no memory left.
     pub fn new(count: usize) -> Self {
+        let machine = Self::reserved(count);
+        machine.frames.release(SOFT_BASE, count as u64);
+        machine
+    }
+
+    /// As [`SoftFrames::new`], with none of the frames released to the allocator yet.
+    ///
+    /// # Panics
+    /// If the process has no memory left.
+    pub fn reserved(count: usize) -> Self {
         let idle = {
             let mut idle = IDLE.lock().unwrap_or_else(|e| e.into_inner());
             let at = idle.iter().position(|a| a.info.len() == count);
@@ -71,7 +81,6 @@ impl SoftFrames {
         // alone: an arena is taken from IDLE only after all its frames were free.
         let added = unsafe { frames.add_bank(SOFT_BASE, arena.base, arena.info) };
         assert_eq!(added, Ok(()));
-        frames.release(SOFT_BASE, count as u64);
         Self {
             frames: Box::leak(Box::new(frames)),
             arena: Some(arena),

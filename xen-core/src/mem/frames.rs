@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use bitflags::bitflags;
@@ -163,7 +163,7 @@ impl Bank {
 pub struct Frames {
     banks: ArrayVec<Bank, MAX_BANKS>,
     buddy: Mutex<Buddy>,
-    total: u64,
+    total: AtomicU64,
 }
 
 impl Default for Frames {
@@ -178,7 +178,7 @@ impl Frames {
         Self {
             banks: ArrayVec::new_const(),
             buddy: Mutex::new(Buddy::new()),
-            total: 0,
+            total: AtomicU64::new(0),
         }
     }
 
@@ -212,8 +212,8 @@ impl Frames {
     }
 
     /// Gives `count` frames from `base` on to the allocator, at boot. Frames of no bank and frames that were
-    /// released before are skipped. Their content counts as unscrubbed.
-    pub fn release(&mut self, base: Mfn, count: u64) {
+    /// released or assigned before are skipped. Their content counts as unscrubbed.
+    pub fn release(&self, base: Mfn, count: u64) {
         let mut at = base.0;
         let end = base.0.saturating_add(count);
         while at < end {
@@ -231,10 +231,32 @@ impl Frames {
                     }
                 }
                 self.buddy.lock().free(&self.banks, Mfn(at), order, true);
-                self.total += 1 << order;
+                self.total.fetch_add(1 << order, Ordering::Relaxed);
             }
             at += 1 << order;
         }
+    }
+
+    /// Gives exactly these `count` frames, none of which was released or assigned before, to `owner`, at boot: one
+    /// reference to each, which [`Frames::adopt`] takes. Their content stays.
+    ///
+    /// Errors, with everything as before: [`Error::Inval`] if one of them is in no bank; [`Error::Busy`] if one of
+    /// them was released or assigned.
+    pub fn assign(&self, owner: DomainId, base: Mfn, count: u64) -> Result<()> {
+        let frames = || (0..count).map(|n| base.0.checked_add(n).map(Mfn));
+        for mfn in frames() {
+            let info = mfn.and_then(|mfn| self.info(mfn)).ok_or(Error::Inval)?;
+            if info.kind() != Kind::Reserved {
+                return Err(Error::Busy);
+            }
+        }
+        for info in frames().flatten().filter_map(|mfn| self.info(mfn)) {
+            info.set_kind(Kind::Used, 0);
+            info.owner.store(owner.0, Ordering::Relaxed);
+            info.count.store(1, Ordering::Release);
+        }
+        self.total.fetch_add(count, Ordering::Relaxed);
+        Ok(())
     }
 
     fn all_reserved(&self, base: Mfn, order: u8) -> bool {
@@ -255,9 +277,9 @@ impl Frames {
         self.bank(mfn)?.info(mfn)
     }
 
-    /// Frames that were given to the allocator in all.
-    pub const fn total_frames(&self) -> u64 {
-        self.total
+    /// Frames that were given to the allocator or to domains at boot, in all.
+    pub fn total_frames(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// Frames that are free now.
@@ -400,7 +422,8 @@ impl Frames {
             let kib = bank.info.len() * (PAGE_SIZE as usize / 1024);
             writeln!(out, "bank {} + {} KiB", bank.base.base(), kib)?;
         }
-        writeln!(out, "{} of {} frames free", self.free_frames(), self.total)
+        let (free, total) = (self.free_frames(), self.total_frames());
+        writeln!(out, "{free} of {total} frames free")
     }
 
     /// Owners and counts of all allocated frames, for tests and leak checks.

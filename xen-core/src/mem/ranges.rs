@@ -158,6 +158,23 @@ impl BootMemory {
         }
         None
     }
+
+    /// As [`BootMemory::find_free`], but the highest, and below `limit`: what stays for good is kept out of the memory
+    /// that devices with short addresses reach.
+    pub fn find_free_high(&self, size: u64, align: u64, limit: u64) -> Option<HostPhysAddr> {
+        let down = |end: u64| end.checked_sub(size).map(|at| at & !(align - 1));
+        self.ram.iter().rev().find_map(|bank| {
+            let mut at = down(bank.end().min(limit))?;
+            while at >= bank.base.0 {
+                let here = PhysRange::new(at, size);
+                match self.used.iter().find(|used| here.overlaps(used)) {
+                    Some(used) => at = down(used.base.0)?,
+                    None => return Some(HostPhysAddr(at)),
+                }
+            }
+            None
+        })
+    }
 }
 
 /// Calls `each` with the whole pages of `range` that touch none of `holes`, in ascending order.
@@ -239,6 +256,25 @@ mod tests {
             Some(HostPhysAddr(0x4060_0000))
         );
         assert_eq!(m.find_free(0x100_0000, 0x1000), None);
+    }
+
+    #[test]
+    fn high_memory_avoids_what_is_used() {
+        let mut m = BootMemory::default();
+        for base in [0x10_0000, 0x4000_0000] {
+            m.add_ram(PhysRange::new(base, 0x100_0000), 1 << 46)
+                .unwrap();
+        }
+        m.add_used(PhysRange::new(0x40f0_0800, 0x1)).unwrap();
+        let high = |size, align, limit| m.find_free_high(size, align, limit).map(|at| at.0);
+        assert_eq!(high(0xf_f000, 0x1000, u64::MAX), Some(0x40f0_1000));
+        assert_eq!(high(0x10_0000, 0x1000, u64::MAX), Some(0x40e0_0000));
+        assert_eq!(high(0x10_0000, 0x20_0000, u64::MAX), Some(0x40e0_0000));
+        assert_eq!(high(0x10_0801, 0x20_0000, u64::MAX), Some(0x40c0_0000));
+        assert_eq!(high(0x1000, 0x1000, 0x4000_0fff), Some(0x10f_f000));
+        assert_eq!(high(0xf0_0801, 0x1000, u64::MAX), Some(0x1f_f000));
+        assert_eq!(high(0x100_0001, 0x1000, u64::MAX), None);
+        assert_eq!(high(0x1000, 0x1000, 0x10_0000), None);
     }
 
     #[test]

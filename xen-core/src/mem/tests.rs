@@ -104,6 +104,48 @@ fn frames_outside_every_bank_do_not_exist() {
     assert_eq!(frames.total_frames(), 4);
 }
 
+#[test]
+fn assigned_frames_are_those_and_no_others() {
+    // Never released: the machine's memory is still whole.
+    let memory = SoftFrames::reserved(16);
+    let frames = memory.frames();
+    let at = |n: u64| Mfn(SOFT_BASE.0 + n);
+    let page = memory.peek(at(3)).unwrap();
+    page.write(0, b"kept");
+    assert_eq!(frames.assign(DomainId(0), at(3), 4), Ok(()));
+    assert_eq!((frames.total_frames(), frames.free_frames()), (4, 0));
+    let mut bytes = [0; 4];
+    frames.page(at(3)).unwrap().read(0, &mut bytes);
+    assert_eq!(&bytes, b"kept");
+    // Neither twice, nor beyond the bank, and nothing is half done.
+    assert_eq!(
+        frames.assign(DomainId(1), at(0), 4).err(),
+        Some(Error::Busy)
+    );
+    assert_eq!(
+        frames.assign(DomainId(1), at(14), 3).err(),
+        Some(Error::Inval)
+    );
+    assert_eq!(
+        frames.assign(DomainId(1), Mfn(u64::MAX), 2).err(),
+        Some(Error::Inval)
+    );
+    assert_eq!(frames.count(at(0)), 0);
+    // The rest is released around them.
+    frames.release(at(0), 16);
+    assert_eq!((frames.total_frames(), frames.free_frames()), (16, 12));
+    assert_eq!(
+        frames.assign(DomainId(1), at(0), 1).err(),
+        Some(Error::Busy)
+    );
+    for n in 0..16 {
+        let owner = (3..7).contains(&n).then_some(DomainId(0));
+        assert_eq!(frames.owner(at(n)), owner);
+    }
+    drop(frames.adopt(at(4)));
+    assert_eq!(frames.free_frames(), 13);
+}
+
 proptest! {
     /// Random allocations and frees: no frame is handed out twice, none is lost, and all come back whole.
     #[test]

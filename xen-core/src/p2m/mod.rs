@@ -243,13 +243,24 @@ impl<A: Arch> P2m<A> {
     /// the caller hands over one reference to each. The largest entries that fit are used.
     ///
     /// Errors, with the map as it was and the references still the caller's: [`Error::NoMem`] without
-    /// page-table pages; [`Error::Inval`] outside the address space.
+    /// page-table pages; [`Error::Inval`] outside the address space, or for frames that entries cannot name.
     pub fn map(&self, gfn: Gfn, mfn: Mfn, count: u64, kind: P2mType) -> Result<Dropped> {
         self.check_range(gfn, count)?;
+        // Frames with an owner exist; other numbers are the guest's choice, and cut short they would name something else.
+        let last = mfn.0.checked_add(count.saturating_sub(1)).map(Mfn);
+        if !kind.holds_frames() && !last.is_some_and(|last| Self::can_name(last, kind)) {
+            return Err(Error::Inval);
+        }
         let mut tables = self.tables.write();
         let target = Some((mfn, kind));
         tables.prepare::<A::Pte>(self.frames, gfn, count, target)?;
         Ok(self.commit(&mut tables, gfn, count, target))
+    }
+
+    /// Whether an entry of this type can have this frame.
+    pub fn can_name(mfn: Mfn, kind: P2mType) -> bool {
+        let entry = A::Pte::leaf(mfn, kind, true);
+        matches!(A::Pte::decode(entry, true), Pte::Leaf(m, k) if (m, k) == (mfn, kind))
     }
 
     /// Maps one frame, if nothing is mapped there yet.

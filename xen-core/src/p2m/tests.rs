@@ -48,6 +48,26 @@ fn one_page_goes_in_and_out_with_its_reference() {
 }
 
 #[test]
+fn frames_that_entries_cannot_name_are_refused() {
+    let memory = SoftFrames::new(32);
+    let (_, p2m) = p2m(&memory);
+    let map = |mfn, count| p2m.map(Gfn(8), Mfn(mfn), count, P2mType::Mmio);
+    let end = 1 << 47;
+    for (mfn, count) in [
+        (end, 1),
+        (end - 1, 2),
+        (1 << 63 | 5, 1),
+        (u64::MAX, 1),
+        (u64::MAX, 2),
+    ] {
+        assert_eq!(map(mfn, count).map(|_| ()), Err(Error::Inval), "{mfn:#x}");
+    }
+    assert_eq!(p2m.lookup(Gfn(8)), None);
+    assert!(map(end - 2, 2).is_ok());
+    assert_eq!(p2m.lookup(Gfn(9)).map(|e| e.mfn), Some(Mfn(end - 1)));
+}
+
+#[test]
 fn a_taken_frame_number_is_refused_and_the_reference_dropped() {
     let memory = SoftFrames::new(32);
     let (_, p2m) = p2m(&memory);

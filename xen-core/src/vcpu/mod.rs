@@ -2,6 +2,8 @@
 
 mod info;
 mod runstate;
+mod time_area;
+mod timers;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,6 +17,8 @@ use crate::{Arch, CpuId, Domain, Error, Hypervisor, Port, Result, Time, VcpuId};
 
 pub use info::InfoArea;
 pub use runstate::{RUNSTATE_SIZE, RunState, RunStateArea, RunStateInfo, State};
+pub use time_area::TimeArea;
+pub use timers::{GuestTimers, MAX_PERIOD, MIN_PERIOD};
 
 bitflags! {
     /// Why a vCPU does not run by its own or its guest's doing.
@@ -48,6 +52,8 @@ pub struct Vcpu<A: Arch> {
     pub info: InfoArea,
     /// Run-state accounting.
     pub runstate: RunState,
+    timers: GuestTimers,
+    time_area: TimeArea,
     waits: AtomicU32,
     pauses: AtomicU32,
     cpu: AtomicU32,
@@ -72,6 +78,8 @@ impl<A: Arch> Vcpu<A> {
             arch,
             context: Mutex::new(context),
             runstate: RunState::new(hv.arch.now()),
+            timers: GuestTimers::new(hv)?,
+            time_area: TimeArea::default(),
             waits: AtomicU32::new(Wait::DOWN.bits()),
             pauses: AtomicU32::new(0),
             cpu: AtomicU32::new(NOWHERE),
@@ -279,7 +287,9 @@ impl<A: Arch> Vcpu<A> {
             return Err(Error::Restart);
         }
         hv.timers.cancel(&self.poll_timer);
+        self.timers.retire(hv);
         self.runstate.unregister();
+        self.retire_time_area();
         A::retire_vcpu(hv, self);
         if let Some(slot) = self.slot()
             && !self.retired.load(Ordering::Acquire)

@@ -56,7 +56,7 @@ pub(crate) fn registry() -> Registry {
         hvm_params::{HvmParam, CallbackType}
         memory::{MemoryOp, MemFlags, MapSpace, ResourceType, GrantTableId}
         physdev::{PhysdevOp, MapPirqType, DbgpOpKind, DbgpBus, IrqStatus, MmcfgFlags, PciDeviceFlags}
-        platform::{PlatformCmd, PcpuFlags}
+        platform::{PlatformCmd, FirmwareInfoType, VgaType, PcpuFlags}
         sched::{SchedOp, ShutdownReason}
         vcpu::{VcpuOp, Runstate, SingleshotFlags}
         version::{VersionOp}
@@ -88,7 +88,8 @@ pub(crate) fn registry() -> Registry {
             DbgpOp, PciDeviceReset,
         }
         platform::{
-            PlatformOp, SetTime32, SetTime64, EnterAcpiSleep, PcpuInfo, PcpuVersion, CpuOl, Symdata,
+            PlatformOp, SetTime32, SetTime64, EnterAcpiSleep, FirmwareInfo, TextConsole, PcpuInfo, PcpuVersion, CpuOl,
+            Symdata,
         }
         sched::{Shutdown, Poll, RemoteShutdown, Watchdog, PinOverride}
         vcpu::{
