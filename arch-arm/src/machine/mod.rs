@@ -214,7 +214,8 @@ impl Arch for Arm {
     const CAPABILITIES: &'static str = "xen-3.0-aarch64 ";
     /// Those that Xen serves on Arm, and registering the run state by physical address, which Xen announces.
     const VCPU_OPS: &'static [u32] = &[5, 10, 14];
-    const HAS_HVM_TIME: bool = false;
+    const HVM_OPS: &'static [u64] = &[24];
+    const MAP_SPACES: &'static [u32] = &[0, 1, 4, 5];
     const RUNSTATE_TRANSLATED_AT_REGISTRATION: bool = true;
 
     fn now(&self) -> Time {

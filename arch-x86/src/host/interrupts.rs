@@ -58,16 +58,36 @@ fn slot(vector: Vector) -> &'static AtomicU16 {
 /// # Errors
 /// [`Error::NoSpc`] when none is left.
 pub fn allocate() -> Result<Vector> {
+    allocate_block(1)
+}
+
+/// Gives out `count` consecutive vectors, a power of two, the first of which is a multiple of `count`: a device with
+/// several messages puts the number of the message into the low bits of the vector. They are taken back one by one.
+///
+/// # Errors
+/// [`Error::NoSpc`] when there is no such block; [`Error::Inval`] for a number that is none.
+pub fn allocate_block(count: u8) -> Result<Vector> {
+    if !count.is_power_of_two() {
+        return Err(Error::Inval);
+    }
+    let take = |v: u8| {
+        slot(Vector(v))
+            .compare_exchange(FREE, EDGE, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    };
     // From above: consecutive vectors share a priority class, and only two per class can wait in old local APICs; but
     // every vector is acknowledged at once here, so nothing gets lost by it.
     (FIRST_DYNAMIC..END_DYNAMIC)
         .rev()
-        .map(Vector)
-        .find(|v| {
-            slot(*v)
-                .compare_exchange(FREE, EDGE, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+        .filter(|first| first.is_multiple_of(count) && END_DYNAMIC - first >= count)
+        .find(|first| match (0..count).find(|n| !take(first + n)) {
+            None => true,
+            Some(taken) => {
+                (0..taken).for_each(|n| free(Vector(first + n)));
+                false
+            }
         })
+        .map(Vector)
         .ok_or(Error::NoSpc)
 }
 
@@ -225,6 +245,26 @@ mod tests {
         assert_eq!(allocate(), Ok(a));
         free(a);
         free(b);
+        // A block is aligned, and what is taken within it is not taken twice.
+        let block = allocate_block(32).unwrap();
+        assert!(block.0.is_multiple_of(32) && END_DYNAMIC - block.0 >= 32);
+        let other = allocate_block(2).unwrap();
+        assert!(!(block.0..block.0 + 32).contains(&other.0));
+        let more: std::vec::Vec<_> = core::iter::from_fn(|| allocate_block(32).ok()).collect();
+        assert!(more.len() < 6 && !more.contains(&block));
+        for n in 0..32 {
+            free(Vector(block.0 + n));
+        }
+        assert_eq!(allocate_block(32), Ok(block));
+        for first in more.into_iter().chain([block]) {
+            (0..32).for_each(|n| free(Vector(first.0 + n)));
+        }
+        free(other);
+        free(Vector(other.0 + 1));
+        assert_eq!(
+            (allocate_block(3), allocate_block(0), allocate_block(128)),
+            (Err(Error::Inval), Err(Error::Inval), Err(Error::NoSpc))
+        );
         // Oxen's own are not given away.
         const { assert!(TIMER.0 >= END_DYNAMIC && KICK.0 >= END_DYNAMIC) };
     }

@@ -20,6 +20,9 @@ const REDIRECTION: u32 = 0x10;
 const MASKED: u64 = 1 << 16;
 const LEVEL: u64 = 1 << 15;
 const ACTIVE_LOW: u64 = 1 << 13;
+const VECTOR: u64 = 0xff;
+/// Delivery mode.
+const MODE: u64 = 7 << 8;
 /// Delivery mode NMI.
 const NMI: u64 = 4 << 8;
 /// Destinations have 8 bits: without interrupt remapping no CPU beyond gets interrupts of devices.
@@ -194,6 +197,11 @@ fn set_mask(gsi: u32, masked: bool) {
         };
         Chip::write(r, register, new);
     });
+}
+
+/// Whether a physical interrupt has a route, masked or not, or is the firmware's source of NMIs.
+pub fn is_routed(gsi: u32) -> bool {
+    raw_entry(gsi).is_ok_and(|entry| entry & (VECTOR | MODE) != 0)
 }
 
 /// What a physical interrupt's entry is now, for the debug key.

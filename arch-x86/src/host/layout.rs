@@ -41,8 +41,8 @@ pub const IMAGE_LOAD: u64 = PAGE_2M;
 /// Link address of the image.
 pub const IMAGE_BASE: u64 = IMAGE_WINDOW + IMAGE_LOAD;
 
-/// Size in bytes of a CPU's stack.
-pub const STACK_SIZE: u64 = 32 << 10;
+/// Size in bytes of a CPU's stack. Unpacking an xz-compressed kernel takes the most of it, 40 KiB.
+pub const STACK_SIZE: u64 = 64 << 10;
 /// Size in bytes of each of the stacks that the CPU switches to by itself.
 pub const IST_STACK_SIZE: u64 = 16 << 10;
 /// Number of such stacks: double fault, non-maskable interrupt, machine check.

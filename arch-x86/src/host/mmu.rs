@@ -176,8 +176,7 @@ pub unsafe fn build(sections: &ImageSections, memory: &mut BootMemory) -> Result
         (top / PAGE_1G + 8 + 4 * memory.ram.len() as u64 + 4 * memory.no_map.len() as u64) * PAGE;
     let wanted = OTHER_TABLES + tables;
     let block = memory
-        .find_free(wanted, PAGE)
-        .filter(|at| at.0 + wanted <= EARLY_LIMIT)
+        .find_free_high(wanted, PAGE, EARLY_LIMIT)
         .ok_or(Error::NoMem)?;
     memory.add_used(PhysRange {
         base: block,
@@ -361,7 +360,9 @@ pub fn reserve_stacks(memory: &mut BootMemory, cpus: usize) -> Result<()> {
     let mut host = HOST.lock();
     let host = host.as_mut().ok_or(Error::Inval)?;
     let size = cpus as u64 * (STACK_SIZE + layout::IST_STACKS as u64 * IST_STACK_SIZE);
-    let base = memory.find_free(size, PAGE).ok_or(Error::NoMem)?;
+    let base = memory
+        .find_free_high(size, PAGE, u64::MAX)
+        .ok_or(Error::NoMem)?;
     memory.add_used(PhysRange { base, size })?;
     host.stacks = Bump {
         next: base.0,

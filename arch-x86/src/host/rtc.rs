@@ -96,20 +96,42 @@ pub fn read(century: u8) -> Option<u64> {
     None
 }
 
+/// Index and data are two accesses.
+#[cfg(target_arch = "x86_64")]
+static PORTS: spin::Mutex<()> = spin::Mutex::new(());
+
+/// Selects a register, under the lock of the ports; returns the port of its value.
+#[cfg(target_arch = "x86_64")]
+fn select(_: &spin::MutexGuard<'_, ()>, index: u8) -> x86_64::instructions::port::Port<u8> {
+    use x86_64::instructions::port::Port;
+    // SAFETY: the index port of the clock. The highest bit of the index keeps NMIs open.
+    unsafe { Port::<u8>::new(0x70).write(index & 0x7f) };
+    Port::new(0x71)
+}
+
+/// Reads a register of the clock, or a byte of the memory behind it; `index` is below 128.
+#[cfg(target_arch = "x86_64")]
+pub fn read_register(index: u8) -> u8 {
+    let ports = PORTS.lock();
+    // SAFETY: reading has no effect, but that status register C takes back the clock's interrupt.
+    unsafe { select(&ports, index).read() }
+}
+
+/// Writes a register of the clock, or a byte of the memory behind it; `index` is below 128.
+#[cfg(target_arch = "x86_64")]
+pub fn write_register(index: u8, value: u8) {
+    let ports = PORTS.lock();
+    // SAFETY: the registers reach no memory but the clock's own.
+    unsafe { select(&ports, index).write(value) };
+}
+
 #[cfg(target_arch = "x86_64")]
 fn registers(century: u8) -> Option<Registers> {
-    use x86_64::instructions::port::Port;
     /// Status register A, and its bit that says that the fields are about to change.
     const STATUS_A: u8 = 0x0a;
     const UPDATING: u8 = 1 << 7;
     const STATUS_B: u8 = 0x0b;
-    let get = |index: u8| {
-        // SAFETY: the index and data ports of the clock. The highest bit of the index keeps NMIs open.
-        unsafe {
-            Port::<u8>::new(0x70).write(index & 0x7f);
-            Port::<u8>::new(0x71).read()
-        }
-    };
+    let get = read_register;
     // An update takes 2 ms; a clock that is not there reads as all ones.
     super::clock::wait_until(5_000_000, || get(STATUS_A) & UPDATING == 0).then(|| Registers {
         fields: [0, 2, 4, 7, 8, 9].map(get),

@@ -3,13 +3,17 @@
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use spin::{Once, RwLock};
-use xen_abi::hvm_params::{CallbackIrq, CallbackType, HvmParam, NR_PARAMS};
+use xen_abi::hvm_params::{HvmParam, NR_PARAMS};
 use xen_core::{DomainConfig, Error, Result};
 
+use super::hardware::Hardware;
+use super::passthrough::Passthrough;
 use super::tsc::Ratio;
 use crate::host::clock;
+use crate::platform::upcall::Callback;
 use crate::policy::CpuidPolicy;
 
 /// x86's part of a domain.
@@ -24,6 +28,7 @@ pub struct X86Domain {
     ports: RwLock<Vec<RangeInclusive<u16>>>,
     /// How fast its time-stamp counters are, if not as the host's.
     tsc: Once<Tsc>,
+    passthrough: Option<Box<Passthrough>>,
 }
 
 /// How fast a domain's time-stamp counters are.
@@ -36,14 +41,29 @@ pub struct Tsc {
 }
 
 impl X86Domain {
-    pub(super) fn new(config: &DomainConfig, policy: &CpuidPolicy) -> Self {
-        Self {
+    /// `hardware`: what the domain that owns the machine's devices drives through Oxen.
+    ///
+    /// Errors: [`Error::Inval`] for hardware that cannot be so; [`Error::NoMem`].
+    pub(super) fn new(
+        config: &DomainConfig,
+        policy: &CpuidPolicy,
+        hardware: Option<&Hardware>,
+    ) -> Result<Self> {
+        let ports = hardware.map(|hardware| hardware.ports.direct());
+        let passthrough = hardware.map(|hardware| Passthrough::new(hardware).map(Box::new));
+        Ok(Self {
             policy: policy.clone(),
             hardware: config.hardware,
             callback: AtomicU8::new(0),
-            ports: RwLock::new(Vec::new()),
+            ports: RwLock::new(ports.unwrap_or_default()),
             tsc: Once::new(),
-        }
+            passthrough: passthrough.transpose()?,
+        })
+    }
+
+    /// What is between the domain and the machine's devices, for the one that owns them.
+    pub(super) fn passthrough(&self) -> Option<&Passthrough> {
+        self.passthrough.as_deref()
     }
 
     /// How fast its time-stamp counters are: as the host's, unless [`Self::set_tsc`] said something else.
@@ -69,13 +89,14 @@ impl X86Domain {
 
     /// Sets how events are announced (`HVM_PARAM_CALLBACK_IRQ`).
     ///
-    /// Errors: [`Error::Inval`] for a way other than a vector.
+    /// Kernels whose vCPUs have vectors of their own name a line all the same, for toolstacks to see.
+    ///
+    /// Errors: [`Error::Inval`] for a way that does not exist.
     pub(super) fn set_callback(&self, value: u64) -> Result<()> {
-        let value = CallbackIrq(value);
-        let vector = match value.kind() {
-            _ if value == CallbackIrq::NONE => 0,
-            CallbackType::VECTOR => value.number(),
-            _ => return Err(Error::Inval),
+        let vector = match Callback::decode(value)? {
+            Callback::Vector(vector) => vector,
+            // There is no line to raise: I/O APICs serve the machine's devices.
+            Callback::None | Callback::Gsi(_) | Callback::PciLine { .. } => 0,
         };
         self.callback.store(vector, Ordering::Relaxed);
         Ok(())
@@ -141,11 +162,12 @@ pub(super) fn check_param(index: u32, own: bool, set: bool) -> Result<()> {
 mod tests {
     use super::*;
     use crate::policy::{GuestKind, Leaves, Machine};
+    use xen_abi::hvm_params::CallbackIrq;
     use xen_core::soft::Machine as Soft;
 
     fn domain() -> X86Domain {
         let policy = CpuidPolicy::new(&Leaves::default(), &Machine::default(), GuestKind::Hardware);
-        X86Domain::new(&Soft::config(0), &policy)
+        X86Domain::new(&Soft::config(0), &policy, None).unwrap()
     }
 
     #[test]
@@ -154,13 +176,14 @@ mod tests {
         assert_eq!(domain.callback(), None);
         assert_eq!(domain.set_callback(CallbackIrq::vector(0xf3).0), Ok(()));
         assert_eq!(domain.callback(), Some(0xf3));
-        // GSI 9, and a PCI line.
-        for other in [9, 1 << 56 | 3, 9 << 56] {
-            assert_eq!(domain.set_callback(other), Err(Error::Inval));
-            assert_eq!(domain.callback(), Some(0xf3));
+        assert_eq!(domain.set_callback(9 << 56), Err(Error::Inval));
+        assert_eq!(domain.callback(), Some(0xf3));
+        // None, GSI 9, and a PCI line.
+        for other in [0, 9, 1 << 56 | 3] {
+            assert_eq!(domain.set_callback(CallbackIrq::vector(0xf3).0), Ok(()));
+            assert_eq!(domain.set_callback(other), Ok(()));
+            assert_eq!(domain.callback(), None);
         }
-        assert_eq!(domain.set_callback(0), Ok(()));
-        assert_eq!(domain.callback(), None);
     }
 
     #[test]

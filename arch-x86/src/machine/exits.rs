@@ -340,7 +340,8 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
         // Only INIT and non-maskable interrupts end it now: the vCPU takes itself down. The last one takes the domain
         // with it.
         self.vcpu.down(self.hv);
-        if self.vcpu.domain.vcpus().iter().all(|vcpu| !vcpu.is_up()) {
+        let is_off = |vcpu: &Arc<Vcpu<X86<B>>>| !vcpu.is_up() && !vcpu.arch.is_to_begin();
+        if self.vcpu.domain.vcpus().iter().all(is_off) {
             self.vcpu.domain.shutdown(self.hv, ShutdownReason::POWEROFF);
         }
         Ok(())

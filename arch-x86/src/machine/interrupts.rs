@@ -3,6 +3,7 @@
 use xen_core::{Hypervisor, softirq};
 
 use super::X86;
+use super::passthrough::lines;
 use crate::backend::HvmBackend;
 use crate::host::interrupts;
 
@@ -21,7 +22,14 @@ pub(super) fn poll<B: HvmBackend>(hv: &Hypervisor<X86<B>>) {
                     crate::host::ioapic::unmask(gsi);
                 }
             }
-            _ => log::warn!("vector {:#x} leads nowhere", vector.0),
+            _ => match hv.arch.bindings.get(vector) {
+                Some(binding) => lines::deliver(hv, &binding),
+                // One that was freed may be on its way still.
+                None if hv.arch.bindings.report(vector) => {
+                    log::warn!("interrupts with vector {vector} lead nowhere");
+                }
+                None => {}
+            },
         }
     });
 }

@@ -73,6 +73,11 @@ impl Lapic {
         self.apic.mode() != model::Mode::Disabled
     }
 
+    /// Whether it accepts interrupts.
+    fn accepts(&self) -> bool {
+        self.is_enabled() && self.apic.is_software_enabled()
+    }
+
     /// The interrupt that it would deliver now.
     pub(super) fn pending(&self) -> Option<u8> {
         self.apic.pending()
@@ -164,9 +169,8 @@ pub(super) fn write_memory<B: HvmBackend>(
     let Some(offset) = lapic.register_at(at) else {
         return false;
     };
-    let effect = lapic.apic.write_memory(offset, from, &lapic.now());
-    bring_about(hv, vcpu, effect);
-    true
+    let change = || Ok(lapic.apic.write_memory(offset, from, &lapic.now()));
+    write(hv, vcpu, change).is_ok()
 }
 
 /// RDMSR of an x2APIC register.
@@ -190,9 +194,9 @@ pub(super) fn write_msr<B: HvmBackend>(
     value: u64,
 ) -> core::result::Result<(), Exception> {
     let lapic = &vcpu.arch.lapic;
-    let effect = lapic.apic.write_msr(register, value, &lapic.now())?;
-    bring_about(hv, vcpu, effect);
-    Ok(())
+    write(hv, vcpu, || {
+        lapic.apic.write_msr(register, value, &lapic.now())
+    })
 }
 
 /// WRMSR of APIC_BASE.
@@ -203,8 +207,26 @@ pub(super) fn set_base<B: HvmBackend>(
     vcpu: &Arc<Vcpu<X86<B>>>,
     value: u64,
 ) -> core::result::Result<(), Exception> {
-    let effect = vcpu.arch.lapic.apic.set_base(value)?;
+    write(hv, vcpu, || vcpu.arch.lapic.apic.set_base(value))
+}
+
+/// Writes to a vCPU's APIC, with all that comes of it.
+fn write<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    change: impl FnOnce() -> core::result::Result<Effect, Exception>,
+) -> core::result::Result<(), Exception> {
+    let lapic = &vcpu.arch.lapic;
+    let refused = !lapic.accepts();
+    let effect = change()?;
     bring_about(hv, vcpu, effect);
+    if refused && lapic.accepts() {
+        // An upcall that came up meanwhile was refused, and does not come up again while it is pending.
+        if vcpu.info.upcall_pending(vcpu) {
+            raise_upcall(vcpu);
+        }
+        devices::retry(hv, &vcpu.domain);
+    }
     Ok(())
 }
 
@@ -290,8 +312,8 @@ pub(super) fn timer_fired<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Arc<Vcp
 /// After INIT.
 pub(super) fn init<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Vcpu<X86<B>>) {
     let lapic = &vcpu.arch.lapic;
+    // The vector for upcalls stays: kernels set it before they start the vCPU.
     lapic.apic.init();
-    lapic.upcall.clear();
     hv.timers.cancel(&lapic.timer);
 }
 

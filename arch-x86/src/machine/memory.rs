@@ -3,7 +3,7 @@
 use xen_core::Gfn;
 
 use super::exits::{Result, Trap};
-use super::lapic;
+use super::{devices, lapic};
 use crate::backend::HvmBackend;
 use crate::emulate::{Exception, Outcome, execute};
 use crate::exit::SecondLevelFault;
@@ -17,6 +17,12 @@ impl<B: HvmBackend> Trap<'_, B> {
         });
         if settled {
             // Another CPU changed the entry meanwhile, or the guest's own walk found an old one.
+            return Ok(());
+        }
+        if entry.is_none()
+            && !lapic::covers(&self.vcpu.arch.lapic, fault.address)
+            && devices::map_touched(self.hv, &self.vcpu.domain, fault.address)
+        {
             return Ok(());
         }
         if fault.walk {

@@ -13,10 +13,12 @@
 //! | [`xstate`] | FPU and vector registers |
 //! | [`clock`], [`tsc`] | the paravirtual clock, and the counter that it goes by |
 //! | `lapic` | the virtual local APIC |
-//! | [`hardware`], `devices`, `interrupts` | the machine's devices, for the hardware domain |
+//! | [`hardware`], `devices`, `passthrough`, `interrupts` | the machine's devices, for the hardware domain |
+//! | [`calls`] | what hypercalls ask of the machine |
 //! | `domain`, `hypercall_page` | what the names say |
 
 mod bus;
+pub mod calls;
 pub mod clock;
 mod context;
 mod control;
@@ -31,6 +33,7 @@ mod interrupts;
 mod lapic;
 mod memory;
 mod msrs;
+mod passthrough;
 mod registers;
 pub mod start;
 pub mod tsc;
@@ -45,9 +48,12 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use xen_abi::features::Features as XenFeatures;
+use xen_abi::memory::E820Entry;
+use xen_abi::xen::VcpuTimeInfo;
+use xen_core::hardware::{ConfigRegion, PciEvent, PciFunction, PcpuIds, PcpuModel, TextScreen};
 use xen_core::{
-    Arch, CpuId, Domain, DomainConfig, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor,
-    Mfn, Result, SharedLayout, Time, Vcpu, VcpuId,
+    Arch, CpuId, Domain, DomainConfig, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr, HVM_PARAMS,
+    Hypervisor, Mfn, Result, SharedLayout, Time, Vcpu, VcpuId,
 };
 
 use crate::backend::HvmBackend;
@@ -60,6 +66,7 @@ use crate::policy::xstate::{self as xstate_policy, Component};
 use crate::policy::{CpuidPolicy, Feature, GuestKind, Leaves};
 use crate::select::CpuidResult;
 
+pub use calls::Told;
 pub use context::X86Context;
 pub use domain::{Tsc, X86Domain};
 pub use hardware::Hardware;
@@ -80,6 +87,8 @@ pub struct Description<B> {
     pub console: Option<(Vector, ReadConsole)>,
     /// What the hardware domain drives through Oxen.
     pub hardware: Hardware,
+    /// What it is told when it asks.
+    pub told: Told,
 }
 
 /// Components of the extended state that guests get.
@@ -99,6 +108,9 @@ pub struct X86<B: HvmBackend> {
     claimed: Vec<Range<Mfn>>,
     console: Option<(Vector, ReadConsole)>,
     pub(crate) hardware: Hardware,
+    told: Told,
+    /// What the machine's vectors come to.
+    bindings: passthrough::Bindings,
     /// What dom0 sees of the CPU, and what other domains can see at most.
     hardware_policy: CpuidPolicy,
     ordinary_policy: CpuidPolicy,
@@ -154,6 +166,7 @@ impl<B: HvmBackend> X86<B> {
             claimed,
             console,
             hardware,
+            told,
         } = description;
         Self {
             backend,
@@ -161,6 +174,8 @@ impl<B: HvmBackend> X86<B> {
             claimed,
             console,
             hardware,
+            told,
+            bindings: passthrough::Bindings::default(),
             hardware_policy: CpuidPolicy::new(&leaves, &machine, GuestKind::Hardware),
             ordinary_policy: CpuidPolicy::new(&leaves, &machine, GuestKind::Ordinary),
             xstate: format,
@@ -235,11 +250,18 @@ impl<B: HvmBackend> Arch for X86<B> {
     const FEATURES: XenFeatures = XenFeatures::HVM_CALLBACK_VECTOR
         .union(XenFeatures::HVM_SAFE_PVCLOCK)
         .union(XenFeatures::MEMORY_OP_VNODE_SUPPORTED)
+        .union(XenFeatures::VCPU_TIME_PHYS_AREA)
         .union(XenFeatures::WRITABLE_PAGE_TABLES);
     const CAPABILITIES: &'static str =
         "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
-    const VCPU_OPS: &'static [u32] = &[0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 14, 15];
-    const HAS_HVM_TIME: bool = true;
+    const VCPU_OPS: &'static [u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    const ABSENT_VCPU_OP: Error = Error::NoSys;
+    const HVM_OPS: &'static [u64] = &[5, 9, 10, 15, 23, 24, 25];
+    const PHYSDEV_OPS: &'static [u32] = &[24, 25, 26, 29, 32];
+    const PLATFORM_OPS: &'static [u32] = &[17, 48, 50, 55, 56, 57, 62, 64];
+    const MAP_SPACES: &'static [u32] = &[0, 1, 4];
+    const ABSENT_MAP_SPACE: Error = Error::Inval;
+    const HAS_MEMORY_MAPS: bool = true;
     const RUNSTATE_TRANSLATED_AT_REGISTRATION: bool = false;
 
     fn now(&self) -> Time {
@@ -292,7 +314,8 @@ impl<B: HvmBackend> Arch for X86<B> {
     }
 
     fn new_domain(&self, config: &DomainConfig) -> Result<X86Domain> {
-        Ok(X86Domain::new(config, self.policy(config)))
+        let hardware = config.hardware.then_some(&self.hardware);
+        X86Domain::new(config, self.policy(config), hardware)
     }
     fn new_vcpu(
         hv: &Hypervisor<Self>,
@@ -305,8 +328,8 @@ impl<B: HvmBackend> Arch for X86<B> {
     fn load(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut X86Context<B>) {
         vcpu::load(hv, vcpu, context);
     }
-    fn save(hv: &Hypervisor<Self>, _: &Arc<Vcpu<Self>>, context: &mut X86Context<B>) {
-        vcpu::save(hv, context);
+    fn save(hv: &Hypervisor<Self>, vcpu: &Arc<Vcpu<Self>>, context: &mut X86Context<B>) {
+        vcpu::save(hv, vcpu, context);
     }
     fn enter(
         hv: &Hypervisor<Self>,
@@ -366,12 +389,52 @@ impl<B: HvmBackend> Arch for X86<B> {
     ) -> Result<()> {
         let mut context = [0; start::HVM_CONTEXT_SIZE];
         read(&mut context)?;
+        if vcpu.arch.is_initialised() {
+            return Err(Error::Exist);
+        }
         let start = start::Start::from_context(&context, &vcpu.domain.arch.policy)?;
         vcpu.arch.initialise(start)
     }
     fn raise_nmi(vcpu: &Vcpu<Self>) -> Result<()> {
         vcpu.arch.raise_nmi();
         Ok(())
+    }
+    fn set_upcall_vector(hv: &Hypervisor<Self>, vcpu: &Vcpu<Self>, vector: u8) -> Result<()> {
+        lapic::set_upcall_vector(hv, vcpu, vector.into())
+    }
+    fn flush_guest_tlbs(&self, domain: &Domain<Self>) -> Result<()> {
+        // Entries that guest tables made are tagged like those of the p2m.
+        self.flush_p2m(domain.p2m.tag(), Gfn(0), u64::MAX);
+        Ok(())
+    }
+    fn time_info(hv: &Hypervisor<Self>, vcpu: &Vcpu<Self>) -> Option<VcpuTimeInfo> {
+        Some(calls::time_info(&hv.arch.rate(vcpu)))
+    }
+    fn machine_memory_map(&self) -> &[E820Entry] {
+        &self.told.memory_map
+    }
+    fn pcpu_ids(&self, cpu: CpuId) -> Option<PcpuIds> {
+        calls::pcpu_ids(&self.told, cpu)
+    }
+    fn pcpu_model(&self, cpu: CpuId) -> Option<PcpuModel> {
+        calls::pcpu_model(cpu)
+    }
+    fn text_screen(&self) -> Option<TextScreen> {
+        self.told.screen
+    }
+    fn pci_event(
+        hv: &Hypervisor<Self>,
+        domain: &Arc<Domain<Self>>,
+        function: PciFunction,
+        event: PciEvent,
+    ) -> Result<()> {
+        calls::pci_event(hv, domain, function, event)
+    }
+    fn pci_config_region(&self, region: &ConfigRegion) -> Result<()> {
+        calls::config_region(&self.hardware.mcfg, region)
+    }
+    fn set_param(params: &mut [u64; HVM_PARAMS], index: u32, value: u64) -> Result<()> {
+        calls::set_param(params, index, value)
     }
     fn is_guest_device(&self, mfn: Mfn) -> bool {
         !self.claimed.iter().any(|range| range.contains(&mfn))

@@ -139,5 +139,6 @@ impl<B: HvmBackend> Trap<'_, B> {
         if let Some((page, info)) = self.vcpu.info.arch_place(self.vcpu) {
             super::clock::publish(page, info, &self.hv.arch.rate(self.vcpu));
         }
+        self.vcpu.publish_time(self.hv, self.context);
     }
 }

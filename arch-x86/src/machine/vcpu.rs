@@ -55,6 +55,11 @@ impl X86Vcpu {
         !self.waits_for_startup.load(Ordering::SeqCst)
     }
 
+    /// Whether it was started, and has not begun yet. It may have been on its way to turn itself off meanwhile.
+    pub(super) fn is_to_begin(&self) -> bool {
+        self.start_waits.load(Ordering::SeqCst) && self.is_initialised()
+    }
+
     /// As [`Self::start_with`], for a vCPU that was not started yet.
     ///
     /// Errors: [`Error::Exist`].
@@ -204,10 +209,18 @@ pub(super) fn load<B: HvmBackend>(
     }
 }
 
-pub(super) fn save<B: HvmBackend>(hv: &Hypervisor<X86<B>>, context: &mut X86Context<B>) {
+pub(super) fn save<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Vcpu<X86<B>>,
+    context: &mut X86Context<B>,
+) {
     context.fpu.save(context.xcr0);
     context.breakpoints = read_breakpoints();
     hv.arch.backend.unload(&mut context.vcpu);
+    // Started by another one while it turned itself off: what it did before is over, and so is that.
+    if vcpu.arch.is_to_begin() {
+        vcpu.up(hv);
+    }
 }
 
 /// Takes over a state to begin with, if one waits; the vCPU is loaded. True if so.
@@ -457,8 +470,13 @@ mod tests {
             ),
         };
         vcpu.start_with(Start::startup(0x9a, 0));
-        assert!(vcpu.start_waits.load(Ordering::Relaxed));
+        assert!(vcpu.is_to_begin());
         assert!(vcpu.is_initialised());
+        // Another INIT, after which it waits for the next start.
+        vcpu.waits_for_startup.store(true, Ordering::Relaxed);
+        assert!(!vcpu.is_to_begin());
+        vcpu.start_with(Start::startup(0x9a, 0));
+        assert!(vcpu.is_to_begin());
         // Nothing takes another one in its place.
         let other = Start::pvh(0, 0);
         assert_eq!(vcpu.initialise(other), Err(Error::Exist));

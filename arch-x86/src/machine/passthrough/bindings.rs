@@ -1,5 +1,6 @@
 //! From a vector of the machine to what a domain gets for it.
 
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Mutex;
@@ -29,7 +30,7 @@ pub(in crate::machine) struct Binding {
 /// The bindings of all vectors. Each has a lock of its own, held for a copy.
 #[derive(Debug)]
 pub(in crate::machine) struct Bindings {
-    slots: [Mutex<Option<Binding>>; 256],
+    slots: Box<[Mutex<Option<Binding>>]>,
     /// Vectors that came without a binding: a bit for each that was reported.
     reported: [AtomicU64; 4],
 }
@@ -37,7 +38,7 @@ pub(in crate::machine) struct Bindings {
 impl Default for Bindings {
     fn default() -> Self {
         Self {
-            slots: [const { Mutex::new(None) }; 256],
+            slots: (0..=u8::MAX).map(|_| Mutex::new(None)).collect(),
             reported: [const { AtomicU64::new(0) }; 4],
         }
     }

@@ -23,7 +23,7 @@ static PORTS: Mutex<()> = Mutex::new(());
 
 /// The ways to configuration space: the ports for what they reach, memory for the rest.
 #[derive(Debug)]
-pub(super) struct ConfigSpace {
+pub(in crate::machine) struct ConfigSpace {
     regions: Vec<(Mcfg, Mmio)>,
 }
 
@@ -42,9 +42,7 @@ impl ConfigSpace {
             // SAFETY: the firmware says that configuration space is there; domains do not get it.
             let registers = unsafe { mmu::map_device(HostPhysAddr(start), size) };
             if let Err(error) = &registers {
-                log::warn!(
-                    "PCI configuration space at {start:#x} cannot be used: {error:?}"
-                );
+                log::warn!("PCI configuration space at {start:#x} cannot be used: {error:?}");
             }
             Some((*mcfg, registers.ok()?))
         });
@@ -121,14 +119,13 @@ const fn select(access: &Access) -> Option<(u32, u16)> {
     if function.segment != 0 || access.offset >= CONVENTIONAL {
         return None;
     }
-    let register = (function.bus as u32) << 16
-        | (function.devfn as u32) << 8
-        | (access.offset & !3) as u32;
+    let register =
+        (function.bus as u32) << 16 | (function.devfn as u32) << 8 | (access.offset & !3) as u32;
     Some((ENABLED | register, DATA + access.offset % 4))
 }
 
 /// The accesses that a naturally aligned access of up to 8 bytes in memory consists of.
-pub(super) fn in_words(
+pub(in crate::machine) fn in_words(
     mcfg: &Mcfg,
     at: GuestPhysAddr,
     size: usize,
@@ -165,10 +162,7 @@ mod tests {
 
     #[test]
     fn ports_reach_what_was_there_in_the_last_century() {
-        assert_eq!(
-            select(&access(3, 0x46, 2)),
-            Some((0x8003_0a44, 0xcfe))
-        );
+        assert_eq!(select(&access(3, 0x46, 2)), Some((0x8003_0a44, 0xcfe)));
         assert_eq!(select(&access(3, 0x100, 2)), None);
         let mut far = access(3, 0x40, 4);
         far.function.segment = 1;
@@ -178,7 +172,13 @@ mod tests {
     #[test]
     fn memory_begins_with_the_first_bus() {
         assert_eq!(buses(&MCFG), Some((0xb020_0000, 0x20_0000)));
-        assert_eq!(buses(&Mcfg { last_bus: 1, ..MCFG }), None);
+        assert_eq!(
+            buses(&Mcfg {
+                last_bus: 1,
+                ..MCFG
+            }),
+            None
+        );
         assert_eq!(offset(&MCFG, &access(3, 0x104, 4)), 0x10_a104);
     }
 

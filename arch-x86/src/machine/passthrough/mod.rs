@@ -39,8 +39,6 @@ pub(super) mod lines;
 mod pci;
 mod place;
 mod table;
-#[cfg(test)]
-mod testing;
 
 use alloc::vec::Vec;
 
@@ -54,9 +52,10 @@ use crate::platform::pci::Mcfg;
 use crate::platform::pm_timer::PmTimer;
 use crate::platform::ports::Ports;
 
-pub(super) use bindings::{Binding, Source};
+pub(super) use bindings::{Binding, Bindings, Source};
 pub(super) use board::Machine;
 use config::ConfigSpace;
+pub(super) use config::in_words;
 use pci::Pci;
 
 /// An I/O APIC of the domain.
@@ -75,7 +74,7 @@ pub(super) struct Passthrough {
     pub(super) pm_timer: Option<PmTimer>,
     pub(super) cmos: Mutex<Cmos>,
     pub(super) pci: Mutex<Pci>,
-    pub(super) config: ConfigSpace,
+    config: ConfigSpace,
 }
 
 /// What of Oxen's is at an address.
@@ -166,11 +165,7 @@ mod tests {
 
     #[test]
     fn addresses_lead_to_devices() {
-        let hardware = hardware(&[
-            (0xfec0_0400, 24),
-            (0xfec0_0000, 0),
-            (0xfec2_0000, 48),
-        ]);
+        let hardware = hardware(&[(0xfec0_0400, 24), (0xfec0_0000, 0), (0xfec2_0000, 48)]);
         let devices = Passthrough::new(&hardware).unwrap();
         let place = |at| devices.place(GuestPhysAddr(at));
         assert_eq!(place(0xfec0_0010), Some(Place::IoApic(1, 0x10)));
@@ -179,10 +174,7 @@ mod tests {
         assert_eq!(place(0xfec0_1000), None);
         assert_eq!(place(0xfebf_ffff), None);
         assert_eq!(place(0xb00f_ffff), None);
-        assert_eq!(
-            place(0xb010_0000),
-            Some(Place::Config(hardware.mcfg[0]))
-        );
+        assert_eq!(place(0xb010_0000), Some(Place::Config(hardware.mcfg[0])));
         assert_eq!(place(0xb030_0000), None);
         for page in [0xfec0_0000, 0xfec2_0000, 0xb02f_f000] {
             assert!(devices.keeps_page(GuestPhysAddr(page)), "{page:#x}");

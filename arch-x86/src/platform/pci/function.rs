@@ -114,6 +114,11 @@ impl Function {
         self.sbdf
     }
 
+    /// Number of its base address registers.
+    pub const fn bars(&self) -> u8 {
+        ((self.bars_end - register::FIRST_BAR) / 4) as u8
+    }
+
     /// Whether it decodes memory.
     pub const fn decodes_memory(&self) -> bool {
         self.command & COMMAND_MEMORY != 0

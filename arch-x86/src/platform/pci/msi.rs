@@ -87,8 +87,28 @@ impl Msi {
         vector < 32 && self.masked >> vector & 1 != 0
     }
 
-    const fn wide(&self) -> bool {
+    /// Where the capability is.
+    pub const fn offset(&self) -> u16 {
+        self.offset
+    }
+
+    /// Whether its address has 64 bits: then the data and the masks are one word further.
+    pub const fn wide(&self) -> bool {
         self.header & control::WIDE != 0
+    }
+
+    /// Where the word of the data is.
+    pub const fn data_offset(&self) -> u16 {
+        self.offset + if self.wide() { 12 } else { 8 }
+    }
+
+    /// Where the mask bits are, if there are any, and what the guest wrote to them.
+    pub const fn masks(&self) -> Option<(u16, u32)> {
+        if self.header & control::MASKS != 0 {
+            Some((self.data_offset() + 4, self.masked))
+        } else {
+            None
+        }
     }
 
     const fn word(&self, offset: u16) -> Option<Word> {

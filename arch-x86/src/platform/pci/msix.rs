@@ -97,6 +97,16 @@ impl Msix {
         })
     }
 
+    /// Where the capability is.
+    pub const fn offset(&self) -> u16 {
+        self.offset
+    }
+
+    /// Whether the guest masks all entries at once.
+    pub const fn is_masked(&self) -> bool {
+        self.header & FUNCTION_MASK != 0
+    }
+
     /// Where the table is. The guest may not reach it.
     pub const fn table(&self) -> Place {
         self.table
