@@ -9,10 +9,10 @@
 //! | [`place`] | room for ramdisk, start information and tables in that memory |
 //! | [`start_info`] | the structure that a PVH kernel is started with |
 //! | [`acpi`] | root pointer, list of tables and interrupt controllers for dom0 |
+//! | [`plan`] | all of these decided together, before dom0's memory is touched |
 //!
 //! The order in which they are used: [`kernel::Kernel::probe`], [`kernel::Kernel::unpack`], [`elf::Vmlinux::parse`],
-//! [`memory_map::Dom0Memory::new`], [`elf::Vmlinux::place`], [`elf::Vmlinux::load`], [`place::Room`] for the ramdisk and
-//! the start information, [`acpi::Tables`], [`start_info::StartInfo`].
+//! [`plan::Plan::new`], and once dom0 has its memory [`elf::Vmlinux::load`].
 //!
 //! Without an IOMMU devices see the addresses that dom0 programs into them, so a dom0 page has the same address in dom0
 //! as in the host. That is why guest and host addresses are one here: [`crate::range::PhysRange`].
@@ -22,6 +22,7 @@ pub mod elf;
 pub mod kernel;
 pub mod memory_map;
 pub mod place;
+pub mod plan;
 pub mod start_info;
 pub mod unpack;
 

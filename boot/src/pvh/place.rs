@@ -46,6 +46,19 @@ impl Room {
         self.remove(&found);
         Some(found)
     }
+
+    /// Takes the lowest `size` bytes, rounded up to pages, from `first` on. `None`: there is no such room, or `size` is
+    /// 0.
+    pub fn take_low(&mut self, size: u64, first: u64) -> Option<PhysRange> {
+        let size = size.checked_next_multiple_of(PAGE_SIZE)?;
+        let first = first.checked_next_multiple_of(PAGE_SIZE)?;
+        let found = self.free.iter().find_map(|bank| {
+            let range = PhysRange::new(HostPhysAddr(bank.start().0.max(first)), size)?;
+            bank.covers(&range).then_some(range)
+        })?;
+        self.remove(&found);
+        Some(found)
+    }
 }
 
 /// The whole pages in a range.

@@ -37,8 +37,16 @@ struct Port {
     uart: Uart,
     /// ISA interrupt, `None` for a port in memory or without one.
     irq: Option<u32>,
-    /// First of its I/O ports, if it has such.
-    base: Option<u16>,
+    place: PortPlace,
+}
+
+/// Where a serial port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortPlace {
+    /// The first of its eight I/O ports.
+    Io(u16),
+    /// Physical address of its registers.
+    Memory(HostPhysAddr),
 }
 
 enum Screen {
@@ -96,6 +104,11 @@ fn wanted(params: &Params, device: cmdline::Console) -> bool {
     }
 }
 
+/// Whether the screen, if there is one, is not the console's.
+pub(crate) fn is_screen_free(params: &Params) -> bool {
+    !wanted(params, cmdline::Console::Vga)
+}
+
 /// Gives the console its serial ports in I/O space and prints what waited for them.
 pub(crate) fn attach_serial(params: &Params) {
     let ports = [
@@ -129,12 +142,13 @@ fn open(n: usize, settings: Option<Serial>) -> Option<Port> {
     let (base, irq) = COM.get(n).copied()?;
     let base = settings.io_base.unwrap_or(base);
     let irq = settings.irq.unwrap_or(irq);
-    let (registers, base) = match u16::try_from(base) {
-        Ok(base) => (Registers::Ports(base), Some(base)),
+    let (registers, place) = match u16::try_from(base) {
+        Ok(base) => (Registers::Ports(base), PortPlace::Io(base)),
         Err(_) => {
             // SAFETY: the user says that there is a port.
             let mmio = unsafe { mmu::map_device(HostPhysAddr(base), 8) }.ok()?;
-            (Registers::Memory { mmio, shift: 0 }, None)
+            let place = PortPlace::Memory(HostPhysAddr(base));
+            (Registers::Memory { mmio, shift: 0 }, place)
         }
     };
     // SAFETY: a serial port of the PC, or where the user says; nobody else drives it.
@@ -146,7 +160,7 @@ fn open(n: usize, settings: Option<Serial>) -> Option<Port> {
     uart.init(line).then_some(Port {
         uart,
         irq: (irq != 0).then_some(irq),
-        base,
+        place,
     })
 }
 
@@ -217,13 +231,13 @@ fn text_screen(base: u64) -> Option<Screen> {
     TextScreen::new(memory).map(Screen::Text)
 }
 
-/// First I/O port, if it has such, and ISA interrupt, likewise, of each serial port of the console. No domain gets them.
-pub(crate) fn ports() -> impl Iterator<Item = (Option<u16>, Option<u32>)> {
+/// Place, and ISA interrupt if it has one, of each serial port of the console. No domain gets them.
+pub(crate) fn ports() -> impl Iterator<Item = (PortPlace, Option<u32>)> {
     let devices = DEVICES.lock();
     let ports = devices
         .com
         .each_ref()
-        .map(|p| p.as_ref().map(|p| (p.base, p.irq)));
+        .map(|p| p.as_ref().map(|p| (p.place, p.irq)));
     ports.into_iter().flatten()
 }
 
@@ -246,7 +260,6 @@ pub(crate) fn set_clock(wallclock: u64) {
 }
 
 /// Takes what was typed, when a port's interrupt came. `take` must not print: the devices are locked meanwhile.
-#[expect(dead_code, reason = "for whoever handles interrupts")]
 pub(crate) fn read_input(take: &mut dyn FnMut(u8)) {
     for port in DEVICES.lock().com.iter_mut().flatten() {
         // Before the bytes: one that comes later interrupts again.

@@ -9,6 +9,7 @@ use arch_x86::host::acpi::{
 use arch_x86::host::clock::{self, Reference};
 use arch_x86::host::{mmio::Mmio, mmu, rtc};
 use boot::multiboot::{BootInfo, RsdpSource};
+use boot::pvh::acpi::HostTable;
 use spin::Once;
 use x86_64::instructions::port::PortReadOnly;
 use xen_core::HostPhysAddr;
@@ -38,14 +39,14 @@ pub(crate) struct Firmware {
     /// The event timer.
     pub(crate) hpet: Option<Hpet>,
     /// PCI configuration space.
-    #[expect(dead_code, reason = "for dom0's PCI")]
     pub(crate) mcfg: Vec<McfgSegment>,
     /// What is near what.
     #[expect(dead_code, reason = "for the placement of domains")]
     pub(crate) srat: Option<Srat>,
-    /// The tables' root.
-    #[expect(dead_code, reason = "for dom0's tables")]
-    pub(crate) rsdp: Rsdp,
+    /// The tables that the root names.
+    pub(crate) tables: Vec<HostTable>,
+    /// The one with CPUs and interrupt controllers.
+    pub(crate) madt_bytes: Vec<u8>,
 }
 
 impl Firmware {
@@ -56,6 +57,13 @@ impl Firmware {
 }
 
 impl Firmware {
+    /// The power management timer, if it is in I/O space: its first port, and whether it counts 32 bits.
+    pub(crate) fn pm_timer(&self) -> Option<(u16, bool)> {
+        let (fadt, _) = self.power.as_ref()?;
+        let timer = fadt.pm_timer.filter(|t| t.space == Space::Port)?;
+        Some((u16::try_from(timer.address).ok()?, fadt.pm_timer_32))
+    }
+
     /// Nanoseconds since 1970 at system time 0, by the real-time clock; 0 if that does not say.
     pub(crate) fn wallclock(&self) -> u64 {
         let century = match &self.power {
@@ -100,6 +108,14 @@ fn find_rsdp(info: &BootInfo) -> Option<Rsdp> {
     given.or_else(|| Rsdp::search(&HostMemory).map(|(_, rsdp)| rsdp))
 }
 
+fn host_table(table: &acpi::Table<'_>) -> HostTable {
+    HostTable {
+        signature: table.signature(),
+        address: table.address,
+        size: table.bytes.len() as u32,
+    }
+}
+
 /// Reads the tables. Without CPUs and interrupt controllers in them Oxen cannot run; the rest may be missing.
 pub(crate) fn init(info: &BootInfo) -> Firmware {
     let refuse = |error: acpi::AcpiError| -> ! { halt::refuse(format_args!("{error}")) };
@@ -130,8 +146,9 @@ pub(crate) fn init(info: &BootInfo) -> Firmware {
             .and_then(|t| acpi::mcfg(t.bytes).map_err(optional).ok())
             .unwrap_or_default(),
         srat: table(b"SRAT").and_then(|t| acpi::srat(t.bytes).map_err(optional).ok()),
+        tables: tables.all().iter().map(host_table).collect(),
+        madt_bytes: table(b"APIC").map_or_else(Vec::new, |t| t.bytes.to_vec()),
         madt,
-        rsdp,
     }
 }
 
@@ -147,10 +164,7 @@ const HPET_MAX_PERIOD: u64 = 100_000_000;
 
 /// Starts system time, with whatever clock the firmware names to measure by.
 pub(crate) fn start_clock(firmware: &Firmware) {
-    let port = firmware.power.and_then(|(fadt, _)| {
-        let timer = fadt.pm_timer.filter(|t| t.space == Space::Port)?;
-        Some((u16::try_from(timer.address).ok()?, fadt.pm_timer_32))
-    });
+    let port = firmware.pm_timer();
     let hpet = firmware.hpet.as_ref().and_then(open_hpet);
     let read_port = || {
         port.map_or(0, |(port, _)| {

@@ -5,22 +5,24 @@
 )]
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
 
 use arch_x86::host::layout::{PAGE, PHYS_LIMIT};
 use arch_x86::host::mmu;
-use boot::multiboot::{BootInfo, MemoryKind};
+use boot::multiboot::{BootInfo, MemoryKind, Module};
+use boot::range;
 use xen_core::mem::ranges::{BootMemory, PhysRange, for_each_outside};
-use xen_core::mem::{AllocFlags, FrameInfo, Frames};
-use xen_core::{DomainId, Error, HostPhysAddr, Mfn, PAGE_SHIFT, PAGE_SIZE};
+use xen_core::mem::{FrameInfo, Frames};
+use xen_core::{Error, HostPhysAddr, Mfn, PAGE_SIZE};
 
 use super::{entry, halt, heap};
 
-/// Part of memory that becomes the hypervisor's heap, and the least and most of it, as log2 of frames.
+/// Part of memory that becomes the hypervisor's heap, and the least and most of it, in bytes.
 const HEAP_SHARE: u64 = 64;
-const HEAP_MIN_ORDER: u8 = 11;
-const HEAP_MAX_ORDER: u8 = 15;
+const HEAP_MIN: u64 = 8 << 20;
+const HEAP_MAX: u64 = 128 << 20;
 /// The page for starting CPUs lies below this: above begins what BIOSes use.
 const LOW_MEMORY: u64 = 0xa_0000;
 
@@ -66,7 +68,7 @@ fn full(_: Error) {
 /// Fills in RAM and what is in use of it.
 fn list(info: &BootInfo, map: &mut BootMemory) {
     let range = |base, size| PhysRange::new(base, size);
-    let mut banks: alloc::vec::Vec<_> = info
+    let mut banks: Vec<_> = info
         .memory
         .iter()
         .filter(|r| r.kind == MemoryKind::Ram)
@@ -150,8 +152,7 @@ pub(crate) fn check_modules(info: &BootInfo, map: &BootMemory) -> Result<(), Bad
 }
 
 /// The bytes of a boot module that [`check_modules`] accepted, which stay where they are until it is discarded.
-#[expect(dead_code, reason = "for the domain builder")]
-pub(crate) fn module_bytes(module: &boot::multiboot::Module) -> Option<&'static [u8]> {
+pub(crate) fn module_bytes(module: &Module) -> Option<&'static [u8]> {
     let va = mmu::phys_to_virt(HostPhysAddr(module.base))?;
     let size = usize::try_from(module.size).ok()?;
     // SAFETY: start-up checked that the module lies in RAM, which the direct map shows, and counted it as in use, so
@@ -159,7 +160,7 @@ pub(crate) fn module_bytes(module: &boot::multiboot::Module) -> Option<&'static 
     Some(unsafe { core::slice::from_raw_parts(va, size) })
 }
 
-/// Hands all memory that nothing uses to a frame allocator.
+/// Makes all RAM known to a frame allocator, which owns none of it yet.
 pub(crate) fn frames(map: &mut BootMemory) -> &'static Frames {
     let mut frames = Frames::new();
     for bank in map.ram.clone() {
@@ -170,16 +171,9 @@ pub(crate) fn frames(map: &mut BootMemory) -> &'static Frames {
             panic!("memory at {:#x} is not mapped", bank.base.0)
         };
         // SAFETY: the direct map shows the bank at `va` for ever, but for the image, which lies elsewhere, and what must
-        // not be mapped. Like all that is in use, these are never released below.
+        // not be mapped. Like all that is in use, these are never released.
         let added = unsafe { frames.add_bank(Mfn::containing(bank.base), va, info) };
         added.unwrap_or_else(|e| panic!("memory at {:#x} cannot be used: {e:?}", bank.base.0));
-    }
-    for bank in &map.ram {
-        let released = for_each_outside(*bank, &map.used, |free| {
-            frames.release(Mfn::containing(free.base), free.size >> PAGE_SHIFT);
-            Ok(())
-        });
-        debug_assert_eq!(released, Ok(()));
     }
     Box::leak(Box::new(frames))
 }
@@ -187,7 +181,7 @@ pub(crate) fn frames(map: &mut BootMemory) -> &'static Frames {
 /// The table for `count` frames, in memory of its own.
 fn frame_table(map: &mut BootMemory, count: u64) -> &'static [FrameInfo] {
     let size = count * size_of::<FrameInfo>() as u64;
-    let Some(place) = map.find_free(size, PAGE_SIZE) else {
+    let Some(place) = map.find_free_high(size, PAGE_SIZE, u64::MAX) else {
         halt::refuse(format_args!("there is no memory for the frame table"))
     };
     map.add_used(PhysRange { base: place, size })
@@ -205,19 +199,43 @@ fn frame_table(map: &mut BootMemory, count: u64) -> &'static [FrameInfo] {
 }
 
 /// Gives the heap its share of memory.
-pub(crate) fn grow_heap(frames: &'static Frames) {
-    let share = frames.free_frames() / HEAP_SHARE;
-    let mut order = (share.max(1).ilog2() as u8).clamp(HEAP_MIN_ORDER, HEAP_MAX_ORDER);
-    let block = loop {
-        match frames.alloc(DomainId::XEN, order, AllocFlags::NO_SCRUB) {
-            Ok(block) => break block,
-            Err(_) if order > 0 => order -= 1,
-            Err(_) => halt::refuse(format_args!("there is no memory for the hypervisor's heap")),
+pub(crate) fn grow_heap(map: &mut BootMemory) {
+    let mut size = (map.total() / HEAP_SHARE).clamp(HEAP_MIN, HEAP_MAX) & !(PAGE_SIZE - 1);
+    let place = loop {
+        if let Some(place) = map.find_free_high(size, PAGE_SIZE, u64::MAX) {
+            break place;
+        }
+        size = (size / 2) & !(PAGE_SIZE - 1);
+        if size == 0 {
+            halt::refuse(format_args!("there is no memory for the hypervisor's heap"));
         }
     };
-    let memory = block.into_memory();
-    // SAFETY: the frames are the heap's for ever.
-    if !unsafe { heap::add(memory.cast().as_ptr(), memory.len()) } {
+    map.add_used(PhysRange { base: place, size })
+        .unwrap_or_else(full);
+    let memory = mmu::phys_to_virt(place)
+        .unwrap_or_else(|| panic!("memory for the hypervisor's heap is not mapped"));
+    // SAFETY: RAM that the direct map shows, and that nobody used; the heap's for ever.
+    if !unsafe { heap::add(memory, size as usize) } {
         panic!("the heap does not take its memory");
     }
+}
+
+/// RAM that nothing but boot modules uses, in ascending order.
+pub(crate) fn free(info: &BootInfo, map: &BootMemory) -> Vec<range::PhysRange> {
+    let modules: Vec<_> = info
+        .modules
+        .iter()
+        .map(|m| PhysRange::new(m.base, m.size))
+        .collect();
+    let used = map.used.iter().copied();
+    let used: Vec<_> = used.filter(|used| !modules.contains(used)).collect();
+    let mut free = Vec::new();
+    for bank in &map.ram {
+        let found = for_each_outside(*bank, &used, |piece| {
+            free.extend(range::PhysRange::new(piece.base, piece.size));
+            Ok(())
+        });
+        debug_assert_eq!(found, Ok(()));
+    }
+    free
 }

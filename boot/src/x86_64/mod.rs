@@ -1,14 +1,26 @@
-//! Oxen on x86-64: from the boot loader to the point where dom0 would be built.
+//! Oxen on x86-64: from the boot loader to running dom0 on every CPU.
 //!
 //! In order: `entry` (assembly: long mode, stack), [`start::early_init`] (exceptions, boot information, serial console),
 //! [`memory::init`] (final address space), [`firmware::init`] (ACPI tables), [`start::devices`] (APICs, clock, timer), the
-//! other CPUs, [`memory::frames`] and [`memory::grow_heap`], and the choice of the virtualization extension.
+//! other CPUs, [`memory::frames`] and [`memory::grow_heap`], the choice of the virtualization extension, [`dom0::prepare`] (which
+//! memory is whose), [`hypervisor::run_on`], which makes the hypervisor and has [`dom0::build`] make dom0, and the run loop.
+#![cfg_attr(
+    not(feature = "svm"),
+    expect(
+        dead_code,
+        unused_variables,
+        reason = "without a backend nothing runs guests: start-up says so"
+    )
+)]
 
 mod console;
+mod dom0;
 mod entry;
 mod firmware;
 mod halt;
+mod hardware;
 mod heap;
+mod hypervisor;
 mod memory;
 mod start;
 
@@ -30,7 +42,7 @@ extern "C" fn oxen_start(magic: u32, info: u32, image: u32) -> ! {
     start::other_cpus(&firmware, &early.params, &mut memory);
     start::report(&early, &memory.map);
     let frames = memory::frames(&mut memory.map);
-    memory::grow_heap(frames);
+    memory::grow_heap(&mut memory.map);
     early.params.size_ring_of(&console::CONSOLE);
-    start::run(&early, &memory, frames)
+    start::run(&early, &firmware, &mut memory, frames)
 }

@@ -1,25 +1,29 @@
 //! The boot CPU's way through the machine.
 #![expect(unsafe_code, reason = "reads what the loader left")]
 
+#[cfg(feature = "svm")]
+use arch_x86::backend::HvmBackend as _;
+use arch_x86::host::acpi::Trigger;
 use arch_x86::host::interrupts::Vector;
 use arch_x86::host::ioapic::Route;
 use arch_x86::host::layout::{DIRECT_MAP_BASE, EARLY_LIMIT, ImagePlace};
 use arch_x86::host::{
-    clock, cpu, exceptions, interrupts, ioapic, lapic, mmu, percpu, pic, power, segments, smp,
-    timer,
+    cpu, exceptions, interrupts, ioapic, lapic, mmu, percpu, pic, power, segments, smp, timer,
 };
 use arch_x86::select::{self, Backend, CpuidLeaves};
+#[cfg(feature = "svm")]
+use arch_x86::svm::Svm;
 use arrayvec::ArrayVec;
 use boot::cmdline::{self, Params};
 use boot::multiboot::{BootInfo, PhysicalMemory};
 use log::LevelFilter;
 use xen_core::mem::Frames;
 use xen_core::mem::ranges::BootMemory;
-use xen_core::{CpuId, HostPhysAddr, Result};
+use xen_core::{CpuId, Error, HostPhysAddr, Result};
 
 use super::firmware::{self, Firmware};
 use super::memory::Memory;
-use super::{console, entry, halt, memory};
+use super::{console, dom0, entry, halt, hypervisor, memory};
 
 /// What is known before there is memory.
 pub(crate) struct Early {
@@ -160,15 +164,7 @@ pub(crate) fn other_cpus(firmware: &Firmware, params: &Params, memory: &mut Memo
         log::warn!("There is no memory for other CPUs ({e:?}): only the boot CPU is used");
         return;
     }
-    smp::start_all(&firmware.madt, most, page, secondary);
-}
-
-/// What the other CPUs run.
-fn secondary(_: CpuId) -> ! {
-    loop {
-        interrupts::wait_for_interrupt();
-        interrupts::poll(|_| {});
-    }
+    smp::start_all(&firmware.madt, most, page, hypervisor::secondary);
 }
 
 /// Says what machine this is.
@@ -220,9 +216,13 @@ pub(crate) fn report(early: &Early, map: &BootMemory) {
     }
 }
 
-/// Chooses the virtualization extension and runs domains, once there is somebody who builds them.
-pub(crate) fn run(early: &Early, memory: &Memory, frames: &'static Frames) -> ! {
-    log::info!("{} MiB are free", frames.free_frames() >> 8);
+/// Chooses the virtualization extension, builds dom0 and runs domains.
+pub(crate) fn run(
+    early: &Early,
+    firmware: &Firmware,
+    memory: &mut Memory,
+    frames: &'static Frames,
+) -> ! {
     let leaves = CpuidLeaves::read(|leaf| cpu::cpuid(leaf, 0));
     let backend = match select::select(&leaves, Backend::is_built) {
         Ok(backend) => backend,
@@ -232,56 +232,54 @@ pub(crate) fn run(early: &Early, memory: &Memory, frames: &'static Frames) -> ! 
     if let Err(why) = memory::check_modules(&early.info, &memory.map) {
         halt::refuse(format_args!("{why}"));
     }
-    if early.info.modules.is_empty() {
-        halt::refuse(format_args!(
-            "there is no boot module, and so no kernel for dom0"
-        ));
+    let prepared = dom0::prepare(&early.info, &early.params, firmware, memory, frames);
+    let prepared =
+        prepared.unwrap_or_else(|why| halt::refuse(format_args!("dom0 cannot be built: {why}")));
+    log::info!("{} MiB are free", frames.free_frames() >> 8);
+    let console = listen();
+    match backend {
+        #[cfg(feature = "svm")]
+        Backend::Svm => match Svm::probe() {
+            Ok(svm) => hypervisor::run_on(svm, early, firmware, frames, prepared, console),
+            Err(e) => halt::refuse(format_args!("SVM cannot be used: {e:?}")),
+        },
+        other => halt::refuse(format_args!("Oxen does not run guests by {other} yet")),
     }
-    for vector in listen() {
-        log::debug!("Serial input: vector {vector}");
-    }
-    log::warn!("Oxen does not build a dom0 on x86-64 yet: nothing is left to do");
-    end(early)
 }
 
-/// Routes the serial ports' interrupts to this CPU; returns their vectors.
-fn listen() -> ArrayVec<Vector, 2> {
-    let mut vectors = ArrayVec::new();
-    for irq in console::ports().filter_map(|(_, irq)| irq) {
-        match route_serial(irq) {
-            Ok(vector) => vectors.push(vector),
+/// Routes the serial ports' interrupts to this CPU; returns the vector that they share.
+fn listen() -> Option<Vector> {
+    let irqs: ArrayVec<u32, 2> = console::ports().filter_map(|(_, irq)| irq).collect();
+    let vector = interrupts::allocate().ok()?;
+    let mut routed = 0;
+    for irq in irqs {
+        match route_serial(irq, vector, routed > 0) {
+            Ok(()) => routed += 1,
             Err(error) => {
                 log::warn!("The serial port's interrupt {irq} cannot be used ({error:?})");
             }
         }
     }
-    console::enable_rx_interrupt();
-    vectors
+    if routed == 0 {
+        interrupts::free(vector);
+        return None;
+    }
+    Some(vector)
 }
 
-fn route_serial(irq: u32) -> Result<Vector> {
+fn route_serial(irq: u32, vector: Vector, shared: bool) -> Result<()> {
     let isa = firmware::isa(irq);
-    let vector = interrupts::allocate()?;
+    // A level-triggered interrupt has to be unmasked again by its vector, which can name one alone.
+    if shared && isa.trigger == Trigger::Level {
+        return Err(Error::Busy);
+    }
     let route = Route {
         vector,
         cpu: percpu::cpu_id(),
         polarity: isa.polarity,
         trigger: isa.trigger,
     };
-    ioapic::set_route(isa.gsi, &route).inspect_err(|_| interrupts::free(vector))?;
+    ioapic::set_route(isa.gsi, &route)?;
     ioapic::unmask(isa.gsi);
-    Ok(vector)
-}
-
-fn end(early: &Early) -> ! {
-    if early.params.noreboot {
-        log::warn!("'noreboot' set: halting");
-        cpu::stop();
-    }
-    log::info!("Powering off");
-    // The last line has to leave the serial port.
-    clock::delay(10_000_000);
-    power::power_off();
-    log::error!("The machine does not power off: halting");
-    cpu::stop()
+    Ok(())
 }

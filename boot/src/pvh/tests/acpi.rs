@@ -22,7 +22,7 @@ const OVERRIDE: [u8; 10] = [2, 10, 0, 0, 2, 0, 0, 0, 0, 0];
 const NMI_SOURCE: [u8; 8] = [3, 8, 0, 0, 23, 0, 0, 0];
 
 /// A MADT of two CPUs.
-fn madt() -> Vec<u8> {
+pub(super) fn madt() -> Vec<u8> {
     let mut table = b"APIC\0\0\0\0\x03\0BOCHS BXPC    \x01\0\0\0BXPC\x01\0\0\0".to_vec();
     table.extend_from_slice(&[0, 0, 0xe0, 0xfe, 1, 0, 0, 0]);
     for cpu in 0..2 {
@@ -37,7 +37,7 @@ fn madt() -> Vec<u8> {
     table
 }
 
-fn host(signature: &[u8; 4], address: u64) -> HostTable {
+pub(super) fn host(signature: &[u8; 4], address: u64) -> HostTable {
     HostTable {
         signature: *signature,
         address,

@@ -234,7 +234,7 @@ const LOAD: u32 = 1;
 const NOTE: u32 = 4;
 
 /// A kernel at 16 MiB with a gap and a bss.
-fn vmlinux(reloc: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn vmlinux(reloc: Option<&[u8]>) -> Vec<u8> {
     elf64(&[
         (LOAD, 0x100_2000, b"data", 0x1234),
         (LOAD, 0x100_0000, &[0x90; 0x800], 0x800),

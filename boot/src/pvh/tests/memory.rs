@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use xen_core::{GuestPhysAddr, HostPhysAddr};
 
 /// What is free on the PC: not page 0, not the hypervisor at 2 MiB, not what it took at the top.
-fn free() -> Vec<PhysRange> {
+pub(super) fn free() -> Vec<PhysRange> {
     vec![
         range(0x1000, 0x9_f000),
         range(M, 2 * M),
@@ -227,6 +227,24 @@ fn room_is_given_from_the_top() {
         Room::new(&[range(0, 0x1000)]).take_high(0x1000, u64::MAX),
         None
     );
+}
+
+#[test]
+fn low_room_begins_where_it_is_said() {
+    let mut room = Room::new(&[
+        range(0x1000, 0x9_f000),
+        range(M, 2 * M),
+        range(4 * M, 8 * M),
+    ]);
+    assert_eq!(room.take_low(0x1001, 0x800), Some(range(0x1000, 0x3000)));
+    assert_eq!(room.take_low(1, 0x800), Some(range(0x3000, 0x4000)));
+    assert_eq!(room.take_low(1, M), Some(range(M, M + 0x1000)));
+    assert_eq!(room.take_low(M, M), Some(range(4 * M, 5 * M)));
+    assert_eq!(room.take_low(3 * M + 1, M), None);
+    assert_eq!(room.take_low(1, 8 * M), None);
+    for (size, first) in [(0, 0), (u64::MAX, 0), (1, u64::MAX)] {
+        assert_eq!(room.take_low(size, first), None);
+    }
 }
 
 /// The bytes of a start information, at an address.

@@ -4,6 +4,7 @@ mod acpi;
 mod images;
 mod memory;
 mod packed;
+mod plan;
 mod real;
 
 use crate::multiboot::{MemoryKind, Region};
