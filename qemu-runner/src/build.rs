@@ -38,7 +38,7 @@ pub(crate) fn command(paths: &Paths, args: &BuildArgs) -> Result<u8> {
         println!("{:<20}  {}", "for boot loaders", built.image.display());
     }
     if args.guests {
-        for name in guest_names(paths)? {
+        for name in guest_names(paths, args.arch)? {
             let built = guest(paths, &name, args.arch)?;
             println!("guest {name:<15} {}", built.image.display());
         }
@@ -166,21 +166,36 @@ fn features(metadata: &serde_json::Value) -> Vec<&str> {
     })
 }
 
-/// The kernels of tests/guests, by name.
-pub(crate) fn guest_names(paths: &Paths) -> Result<Vec<String>> {
+/// The kernels of tests/guests that are for an architecture, by name.
+pub(crate) fn guest_names(paths: &Paths, arch: Arch) -> Result<Vec<String>> {
     let dir = paths.root.join("tests/guests/src/bin");
     let mut names = Vec::new();
     for entry in
         std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?
     {
         let path = entry?.path();
-        let is_kernel = path.is_dir() || path.extension().is_some_and(|e| e == "rs");
-        if let (true, Some(stem)) = (is_kernel, path.file_stem().and_then(|s| s.to_str())) {
+        let main = if path.is_dir() {
+            path.join("main.rs")
+        } else {
+            path.clone()
+        };
+        let is_kernel = main.extension().is_some_and(|e| e == "rs");
+        if let (true, Some(stem)) = (is_kernel, path.file_stem().and_then(|s| s.to_str()))
+            && is_for(&std::fs::read_to_string(&main).unwrap_or_default(), arch)
+        {
             names.push(stem.to_owned());
         }
     }
     names.sort();
     Ok(names)
+}
+
+/// Whether a kernel, by its main file, is for an architecture: `kernel!(only "x86_64", ...)` is for that one alone.
+fn is_for(main: &str, arch: Arch) -> bool {
+    match main.split_once("kernel!(only \"") {
+        Some((_, rest)) => rest.starts_with(&format!("{}\"", arch.name())),
+        None => true,
+    }
 }
 
 /// Builds one kernel of tests/guests.
@@ -190,9 +205,13 @@ pub(crate) fn guest(paths: &Paths, name: &str, arch: Arch) -> Result<Built> {
 }
 
 fn guest_locked(paths: &Paths, name: &str, arch: Arch) -> Result<Built> {
-    let known = guest_names(paths)?;
+    let known = guest_names(paths, arch)?;
     if !known.iter().any(|k| k == name) {
-        bail!("tests/guests has no `{name}`; it has {}", known.join(", "));
+        bail!(
+            "tests/guests has no `{name}` for {}; it has {}",
+            arch.name(),
+            known.join(", ")
+        );
     }
     let mut command = Toolchain::get(arch)?.cargo("build", arch);
     command.current_dir(&paths.root).args([
@@ -375,6 +394,16 @@ mod tests {
             {"name": "boot", "features": {"default": ["gicv3"], "gicv3": [], "svm": []}},
         ]});
         assert_eq!(features(&metadata), ["gicv3", "svm"]);
+    }
+
+    #[test]
+    fn kernels_say_what_they_are_for() {
+        let common = "guest_rt::kernel!(kernel::start);";
+        let x86 = "guest_rt::kernel!(only \"x86_64\", kernel::start);";
+        for arch in [Arch::Aarch64, Arch::X86_64] {
+            assert!(is_for(common, arch));
+            assert_eq!(is_for(x86, arch), arch == Arch::X86_64);
+        }
     }
 
     #[test]

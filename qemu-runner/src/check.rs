@@ -63,7 +63,11 @@ pub(crate) fn command(paths: &Paths) -> Result<u8> {
     }
     step(
         "lints: x86-64",
-        clippy(paths, x86, &["-p", "boot", "-p", "arch-x86"]),
+        clippy(
+            paths,
+            x86,
+            &["-p", "boot", "-p", "arch-x86", "-p", "guests"],
+        ),
     );
     for features in ["", "svm", "vmx"] {
         let name = format!("lints: x86-64, only [{features}]");

@@ -12,24 +12,13 @@ use std::path::{Path, PathBuf};
 pub(crate) const START: &str = "--- cargo xen: output starts ---";
 pub(crate) const END: &str = "--- cargo xen: output ends, status ";
 
-/// Drivers that dom0's toolstack and tests use, in the order in which they can be loaded.
+/// Drivers that dom0's toolstack and tests use.
 const MODULES: [&str; 5] = [
     "xen-privcmd",
     "xenfs",
     "xen-evtchn",
     "xen-gntdev",
     "xen-gntalloc",
-];
-
-/// Drivers of the PCI devices that the runner can give dom0, likewise.
-const DEVICE_MODULES: [&str; 7] = [
-    "virtio_pci_modern_dev",
-    "virtio_pci_legacy_dev",
-    "virtio_pci",
-    "virtio_blk",
-    "failover",
-    "net_failover",
-    "virtio_net",
 ];
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -64,11 +53,12 @@ while true; do
 done
 "#;
 
-/// Makes the archive, if `devices` with the drivers of PCI devices. With `exec`, that command runs and the machine powers off.
+/// Makes the archive; `devices` are drivers to load beside the usual ones. With `exec`, that command runs and the machine
+/// powers off.
 pub(crate) fn make(
     busybox: &Path,
     kernel: Option<&Kernel>,
-    devices: bool,
+    devices: &[&str],
     exec: Option<&str>,
     to: &Path,
 ) -> Result<()> {
@@ -80,12 +70,13 @@ pub(crate) fn make(
     let init = INIT.replace("@START@", START).replace("@END@", END);
     archive.add("init", 0o100_755, init.as_bytes())?;
     if let Some(kernel) = kernel {
-        for (n, (name, file)) in drivers(&kernel.modules, devices)?.into_iter().enumerate() {
-            archive.add(
-                &format!("lib/drivers/{n:02}-{name}.ko"),
-                0o100_644,
-                &driver(&file)?,
-            )?;
+        let mut modules = Modules::in_folder(&kernel.modules)?;
+        for name in MODULES.iter().chain(devices) {
+            modules.load(name)?;
+        }
+        for (n, module) in modules.loaded.iter().enumerate() {
+            let name = format!("lib/drivers/{n:02}-{}.ko", module.name);
+            archive.add(&name, 0o100_644, &module.bytes)?;
         }
     }
     if let Some(command) = exec {
@@ -99,21 +90,74 @@ pub(crate) fn make(
     Ok(())
 }
 
-/// The drivers that the kernel has as modules, in loading order; others are built in.
-fn drivers(modules: &Path, devices: bool) -> Result<Vec<(&'static str, PathBuf)>> {
-    let files = crate::debian::files(modules)?;
-    let named = |module: &str| {
-        files.iter().find(|f| {
-            let name = f.file_name().unwrap_or_default().to_string_lossy();
-            name == format!("{module}.ko") || name == format!("{module}.ko.xz")
+/// A kernel's modules, and those of them that are wanted, in an order in which they can be loaded.
+struct Modules {
+    files: Vec<PathBuf>,
+    /// What `load` has taken by now.
+    loaded: Vec<Module>,
+}
+
+struct Module {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Modules {
+    fn in_folder(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            files: crate::debian::files(dir)?,
+            loaded: Vec::new(),
         })
+    }
+
+    /// Takes a module and, before it, those that it needs. What the kernel has no module of is built in.
+    fn load(&mut self, name: &str) -> Result<()> {
+        let name = name.replace('-', "_");
+        if self.loaded.iter().any(|m| m.name == name) {
+            return Ok(());
+        }
+        let Some(file) = self
+            .files
+            .iter()
+            .find(|f| module_name(f).as_ref() == Some(&name))
+        else {
+            return Ok(());
+        };
+        let bytes = driver(file)?;
+        for needed in depends(&bytes)? {
+            // Modules do not need each other in circles.
+            self.load(&needed)?;
+        }
+        self.loaded.push(Module { name, bytes });
+        Ok(())
+    }
+}
+
+/// The name under which the kernel knows the module in a file, if there is one in it.
+fn module_name(file: &Path) -> Option<String> {
+    let name = file.file_name()?.to_str()?;
+    let name = name.strip_suffix(".xz").unwrap_or(name);
+    Some(name.strip_suffix(".ko")?.replace('-', "_"))
+}
+
+/// The modules that a module says it needs: `depends=a,b` among the strings of its section `.modinfo`.
+fn depends(module: &[u8]) -> Result<Vec<String>> {
+    use object::{Object as _, ObjectSection as _};
+    let elf = object::File::parse(module).context("a module is no ELF file")?;
+    let Some(section) = elf.section_by_name(".modinfo") else {
+        return Ok(Vec::new());
     };
-    let devices: &[_] = if devices { &DEVICE_MODULES } else { &[] };
-    Ok(MODULES
-        .iter()
-        .chain(devices)
-        .filter_map(|m| Some((*m, named(m)?.clone())))
-        .collect())
+    Ok(needed(section.data()?))
+}
+
+fn needed(modinfo: &[u8]) -> Vec<String> {
+    modinfo
+        .split(|b| *b == 0)
+        .filter_map(|s| str::from_utf8(s).ok()?.strip_prefix("depends="))
+        .flat_map(|list| list.split(','))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A module's content; newer kernels ship them compressed.
@@ -171,6 +215,38 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_known_by_the_kernels_names() {
+        let name = |file: &str| module_name(Path::new(file));
+        assert_eq!(name("/m/nvme-core.ko.xz").as_deref(), Some("nvme_core"));
+        assert_eq!(name("/m/virtio_pci.ko").as_deref(), Some("virtio_pci"));
+        assert_eq!(name("/m/modules.order"), None);
+    }
+
+    #[test]
+    fn what_a_module_needs_is_among_its_strings() {
+        let info = b"license=GPL\0depends=nvme-core,t10-pi\0retpoline=Y\0";
+        assert_eq!(needed(info), ["nvme-core", "t10-pi"]);
+        assert!(needed(b"depends=\0name=x\0").is_empty());
+        assert!(depends(b"no module").is_err());
+    }
+
+    #[test]
+    fn what_is_loaded_already_or_built_in_is_not_loaded() {
+        let mut modules = Modules {
+            files: vec!["/no/such/ahci.ko".into()],
+            loaded: vec![Module {
+                name: "ahci".into(),
+                bytes: Vec::new(),
+            }],
+        };
+        modules.load("ahci").unwrap();
+        modules.load("ext4").unwrap();
+        assert_eq!(modules.loaded.len(), 1);
+        modules.loaded.clear();
+        assert!(modules.load("ahci").is_err(), "the file is missing");
+    }
 
     #[test]
     fn an_archive_has_headers_names_and_padding() {

@@ -1,16 +1,21 @@
 //! The machine: QEMU's command line, and what is placed where.
 //!
 //! [`virt`] is the arm64 board with a device tree that describes the boot modules, [`uefi`] the same board with firmware
-//! and GRUB, [`pc`] the x86-64 board with multiboot modules.
+//! and GRUB, [`pc`] the x86-64 board with multiboot or PVH modules, or with a CD that has GRUB.
 
+mod accel;
+mod damage;
+mod devices;
+mod grub;
 mod pc;
 mod uefi;
 mod virt;
 
-use crate::cli::{Arch, BootArgs, Damage, Disk, Dom0, Hypervisor};
+pub(crate) use accel::obstacle as kvm_obstacle;
+
+use crate::cli::{Arch, BootArgs, Damage, Dom0, Firmware, Hypervisor};
 use crate::paths::Paths;
 use crate::process::tethered;
-use crate::ui::warn;
 use crate::units::format_size;
 use crate::{build, debian, initramfs};
 use anyhow::{Context as _, Result};
@@ -42,9 +47,6 @@ impl Machine {
         scratch: &Path,
     ) -> Result<Self> {
         boot.check(exec.is_some())?;
-        if boot.arch == Arch::X86_64 && boot.hypervisor == Hypervisor::Oxen {
-            warn!("Oxen builds no dom0 on x86-64 yet: it starts, says so and powers off");
-        }
         let qemu = crate::setup::qemu(boot.arch)?;
         let (hypervisor, elf) = match boot.hypervisor {
             Hypervisor::Oxen => {
@@ -60,9 +62,9 @@ impl Machine {
         };
         let mut args = match boot.arch {
             Arch::Aarch64 => virt::args(paths, boot, &qemu, &hypervisor, payload, scratch)?,
-            Arch::X86_64 => pc::args(boot, &hypervisor, payload, scratch)?,
+            Arch::X86_64 => pc::args(paths, boot, &qemu, &hypervisor, payload, scratch)?,
         };
-        args.extend(devices(boot, scratch)?);
+        args.extend(devices::args(boot, scratch)?);
         Ok(Self { qemu, args, elf })
     }
 
@@ -95,23 +97,26 @@ impl Payload {
         let initrd = match (&boot.initrd, &dom0) {
             (Some(initrd), _) => Some(initrd.clone()),
             (None, Dom0::Guest(_)) => None,
+            // There is no way to hand it over.
+            (None, _) if boot.firmware == Firmware::Pvh => None,
             (None, _) => {
                 let initrd = scratch.join("initrd.gz");
                 let busybox = debian::busybox(paths, boot.arch)?;
-                let devices = boot.disk.is_some() || boot.network;
-                initramfs::make(&busybox, debian_kernel.as_ref(), devices, exec, &initrd)?;
+                let drivers = devices::drivers(boot);
+                initramfs::make(&busybox, debian_kernel.as_ref(), &drivers, exec, &initrd)?;
                 Some(initrd)
             }
         };
+        let kernel = damage::kernel(boot.damage, kernel, scratch)?;
         Ok(Self { kernel, initrd })
     }
 }
 
-/// Options of every machine.
-fn common(boot: &BootArgs) -> Vec<String> {
+/// Options of every machine. `kvm`: the CPU that this runs on executes.
+fn common(boot: &BootArgs, kvm: bool) -> Vec<String> {
     let mut args: Vec<String> = [
         "-cpu",
-        boot.cpu(),
+        boot.cpu(kvm),
         "-smp",
         &boot.smp().to_string(),
         "-m",
@@ -129,34 +134,6 @@ fn common(boot: &BootArgs) -> Vec<String> {
     args
 }
 
-/// PCI devices for dom0.
-fn devices(boot: &BootArgs, scratch: &Path) -> Result<Vec<String>> {
-    let mut args = Vec::new();
-    if let Some(disk) = &boot.disk {
-        let image = match disk {
-            Disk::Image(path) => path.clone(),
-            Disk::Empty(size) => {
-                let image = scratch.join("disk");
-                std::fs::File::create(&image)
-                    .and_then(|file| file.set_len(*size))
-                    .with_context(|| format!("cannot make {}", image.display()))?;
-                image
-            }
-        };
-        let drive = format!("if=none,id=disk,format=raw,file={}", in_option(&image));
-        args.extend(["-drive".into(), drive]);
-        args.extend(["-device".into(), "virtio-blk-pci,drive=disk".into()]);
-    }
-    if boot.network {
-        args.extend(["-netdev".into(), "user,id=network".into()]);
-        args.extend([
-            "-device".into(),
-            "virtio-net-pci,netdev=network,romfile=".into(),
-        ]);
-    }
-    Ok(args)
-}
-
 /// The hypervisor's command line.
 fn hypervisor_line(boot: &BootArgs) -> String {
     let dom0_mem = format_size(boot.dom0_mem);
@@ -165,9 +142,8 @@ fn hypervisor_line(boot: &BootArgs) -> String {
         (Arch::X86_64, Hypervisor::Oxen) => {
             format!("console=com1 com1=115200,8n1 dom0_mem={dom0_mem}")
         }
-        // Without an IOMMU Xen does not let a PVH dom0 see the firmware's tables; QEMU's remaps no interrupts for it.
         (Arch::X86_64, Hypervisor::Xen) => {
-            format!("console=com1 com1=115200,8n1 dom0_mem={dom0_mem} dom0=pvh iommu=no-intremap")
+            format!("console=com1 com1=115200,8n1 dom0_mem={dom0_mem} dom0=pvh")
         }
     };
     format!("{line} {}", boot.cmdline).trim_end().to_owned()
@@ -211,20 +187,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_on_pci() {
-        let dir = std::env::temp_dir().join(format!("oxen-devices-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        assert!(devices(&boot(&[]), &dir).unwrap().is_empty());
-        let words = devices(&boot(&["--disk", "3M", "--network"]), &dir).unwrap();
-        assert_eq!(std::fs::metadata(dir.join("disk")).unwrap().len(), 3 << 20);
-        assert!(words.iter().any(|w| w.starts_with("virtio-blk-pci")));
-        assert!(words.iter().any(|w| w.starts_with("virtio-net-pci")));
-        let words = devices(&boot(&["--disk", "/a,b.img"]), &dir).unwrap();
-        assert!(words[1].ends_with("file=/a,,b.img"), "{words:?}");
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
     fn commas_in_file_names_survive() {
         assert_eq!(in_option(Path::new("/a,b/c")), "/a,,b/c");
     }
@@ -245,7 +207,7 @@ mod tests {
 
     #[test]
     fn counting_instructions_needs_one_cpu() {
-        let args = common(&boot(&["--icount"]));
+        let args = common(&boot(&["--icount"]), false);
         assert!(args.windows(2).any(|w| w == ["-smp", "1"]));
         assert!(args.windows(2).any(|w| w[0] == "-icount"));
     }

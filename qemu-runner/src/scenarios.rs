@@ -39,6 +39,14 @@ pub(crate) struct Scenario {
     pub expect: Expect,
     /// Seconds.
     pub bound: u64,
+    /// Takes long, and shows little that others do not: booted with `--all`, or by its name, only.
+    pub long: bool,
+}
+
+impl Scenario {
+    fn long(self) -> Self {
+        Self { long: true, ..self }
+    }
 }
 
 fn scenario(
@@ -55,6 +63,7 @@ fn scenario(
         exec,
         expect,
         bound,
+        long: false,
     }
 }
 
@@ -81,8 +90,8 @@ const DEVICES: &str = "set -e; dd if=/dev/urandom of=/tmp/data bs=64k count=64 2
 const INTERRUPTS: &str =
     "cat /proc/interrupts; cat /sys/hypervisor/version/major /sys/hypervisor/version/minor";
 
-/// All boots; `guests` are the kernels of tests/guests.
-pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
+/// All boots; `guests` are the kernels of tests/guests for arm64, `x86_guests` those for x86-64.
+pub(crate) fn all(guests: &[String], x86_guests: &[String]) -> Vec<Scenario> {
     let mut list = vec![
         scenario(
             "dom0-debian-12",
@@ -321,7 +330,7 @@ pub(crate) fn all(guests: &[String]) -> Vec<Scenario> {
     }
     list.extend(uefi::all());
     list.extend(runner::all());
-    list.extend(x86::all());
+    list.extend(x86::all(x86_guests));
     list
 }
 

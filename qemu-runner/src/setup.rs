@@ -1,6 +1,6 @@
 //! What is needed, whether it is there, and how it gets there.
 
-use crate::cli::{Arch, SetupArgs};
+use crate::cli::{Arch, Firmware, SetupArgs};
 use crate::debian::{self, Suite};
 use crate::packages::{self, Packages};
 use crate::paths::Paths;
@@ -27,6 +27,31 @@ const QEMU_X86: Packages = Packages {
     elsewhere: "Fedora: dnf install qemu-system-x86; Arch: pacman -S qemu-system-x86; macOS: brew install qemu",
 };
 
+/// GRUB's maker of boot CDs with what it calls, and GRUB for both kinds of firmware.
+const GRUB: Packages = Packages {
+    what: "GRUB with its maker of CD images, for x86-64",
+    names: &[
+        "grub-common",
+        "grub-pc-bin",
+        "grub-efi-amd64-bin",
+        "xorriso",
+        "mtools",
+    ],
+    backports: false,
+    elsewhere: "Fedora: dnf install grub2-tools-extra grub2-pc-modules grub2-efi-x64-modules xorriso mtools; \
+                Arch: pacman -S grub libisoburn mtools",
+};
+/// Where distributions have GRUB's modules.
+const GRUB_MODULES: [&str; 2] = ["/usr/lib/grub", "/usr/share/grub2"];
+
+/// What makes a boot CD.
+#[derive(Debug)]
+pub(crate) struct GrubTools {
+    pub mkrescue: PathBuf,
+    /// The folder of the modules for a kind of firmware.
+    pub platform: PathBuf,
+}
+
 fn qemu_packages(arch: Arch) -> Packages {
     match arch {
         Arch::Aarch64 => QEMU_ARM,
@@ -50,7 +75,7 @@ pub(crate) fn setup(paths: &Paths, args: &SetupArgs) -> Result<u8> {
     debian::kernel(paths, Suite::Bookworm, arm)?;
     if !args.minimal {
         debian::xen(paths, arm)?;
-        debian::firmware(paths)?;
+        debian::firmware(paths, arm)?;
         debian::grub(paths)?;
         for suite in [Suite::Bullseye, Suite::Trixie] {
             debian::kernel(paths, suite, arm)?;
@@ -60,6 +85,8 @@ pub(crate) fn setup(paths: &Paths, args: &SetupArgs) -> Result<u8> {
         qemu(x86)?;
         debian::busybox(paths, x86)?;
         debian::xen(paths, x86)?;
+        debian::firmware(paths, x86)?;
+        grub_tools(Firmware::Bios)?;
         for suite in [Suite::Bookworm, Suite::Trixie] {
             debian::kernel(paths, suite, x86)?;
         }
@@ -112,6 +139,16 @@ pub(crate) fn doctor(paths: &Paths) -> Result<u8> {
             .map_err(|e| format!("{e:#}; {}", packages::advice(qemu_packages(arch))));
         findings.add(&format!("QEMU for {}", arch.name()), found);
     }
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        let found = usable_grub(firmware)
+            .map(|tools| tools.platform.display().to_string())
+            .map_err(|e| format!("{e:#}; {}", packages::advice(GRUB)));
+        findings.optional(&format!("GRUB for x86_64 ({firmware:?})"), found);
+    }
+    if let Ok((qemu, _)) = usable_qemu(Arch::X86_64) {
+        let found = crate::machine::kvm_obstacle(&qemu).map_or(Ok(String::new()), Err);
+        findings.optional("KVM for x86_64, for speed", found);
+    }
     let mirror = debian::archive().map(|(uri, _)| uri);
     findings.add(
         "Debian's archive",
@@ -146,6 +183,40 @@ pub(crate) fn doctor(paths: &Paths) -> Result<u8> {
     }
     println!("cache    {}", paths.cache.display());
     Ok(u8::from(findings.missing > 0))
+}
+
+/// What makes a CD with GRUB for `firmware`, installed if it is missing and can be installed.
+pub(crate) fn grub_tools(firmware: Firmware) -> Result<GrubTools> {
+    match usable_grub(firmware) {
+        Ok(found) => Ok(found),
+        Err(problem) => {
+            packages::install(GRUB).with_context(|| format!("{problem:#}"))?;
+            usable_grub(firmware)
+        }
+    }
+}
+
+fn usable_grub(firmware: Firmware) -> Result<GrubTools> {
+    let mkrescue = ["grub-mkrescue", "grub2-mkrescue"]
+        .iter()
+        .find_map(|name| find_program(name))
+        .context("grub-mkrescue is missing")?;
+    for tool in ["xorriso", "mformat"] {
+        find_program(tool)
+            .with_context(|| format!("{tool}, which grub-mkrescue calls, is missing"))?;
+    }
+    let platform = match firmware {
+        Firmware::Uefi => "x86_64-efi",
+        _ => "i386-pc",
+    };
+    let folders = GRUB_MODULES
+        .iter()
+        .map(|dir| PathBuf::from(dir).join(platform));
+    let platform = folders
+        .into_iter()
+        .find(|dir| dir.join("multiboot2.mod").is_file())
+        .with_context(|| format!("GRUB's modules for {platform} are missing"))?;
+    Ok(GrubTools { mkrescue, platform })
 }
 
 /// QEMU for an architecture, installed if it is missing or too old and can be installed.

@@ -56,19 +56,21 @@ impl Tally {
 
 pub(crate) fn command(paths: &Paths, args: &TestArgs) -> Result<u8> {
     let wanted = |name: &str| args.filter.as_deref().is_none_or(|f| name.contains(f));
-    let guests = build::guest_names(paths).unwrap_or_default();
-    let boots: Vec<Scenario> = scenarios::all(&guests)
+    let guests = |arch| build::guest_names(paths, arch).unwrap_or_default();
+    let boots: Vec<Scenario> = scenarios::all(&guests(Arch::Aarch64), &guests(Arch::X86_64))
         .into_iter()
-        .filter(|s| wanted(&s.name))
+        .filter(|s| wanted(&s.name) && (args.all || args.filter.is_some() || !s.long))
         .collect();
+    let benches = [("bench", Arch::Aarch64), ("bench-x86", Arch::X86_64)];
     let hosts: Vec<&str> = HOST
         .into_iter()
         .filter(|c| wanted(&format!("host:{c}")))
         .collect();
     if args.list {
         hosts.iter().for_each(|c| println!("host:{c}"));
-        ["layers", "bench"]
-            .iter()
+        ["layers"]
+            .into_iter()
+            .chain(benches.map(|(name, _)| name))
             .filter(|name| wanted(name))
             .for_each(|name| println!("{name}"));
         boots.iter().for_each(|s| println!("{}", s.name));
@@ -100,15 +102,17 @@ pub(crate) fn command(paths: &Paths, args: &TestArgs) -> Result<u8> {
         report("layers", &result, begun.elapsed());
         tally.add(Tally::one(&result));
     }
-    if wanted("bench") {
+    for (name, arch) in benches.into_iter().filter(|(name, _)| wanted(name)) {
         let begun = Instant::now();
-        let result = bench::test(paths);
-        report("bench", &result, begun.elapsed());
+        let result = bench::test(paths, arch);
+        report(name, &result, begun.elapsed());
         tally.add(Tally::one(&result));
     }
     if !boots.is_empty() {
         // So that it is seen, and seen first, if Oxen does not compile.
-        build::hypervisor(paths, Arch::Aarch64, &BuildOptions::default())?;
+        for arch in [Arch::Aarch64, Arch::X86_64] {
+            build::hypervisor(paths, arch, &BuildOptions::default())?;
+        }
         ui::be_quiet();
         in_parallel(
             &boots,
@@ -234,6 +238,11 @@ mod tests {
     use crate::cli::Cli;
     use clap::Parser as _;
 
+    fn all_of(guests: &[&str]) -> Vec<Scenario> {
+        let guests: Vec<String> = guests.iter().map(|g| (*g).to_owned()).collect();
+        scenarios::all(&guests, &guests)
+    }
+
     #[test]
     fn results_are_added_up() {
         let text = "x\ntest result: ok. 16 passed; 0 failed; 0 ignored\ntest result: FAILED. 1 passed; 2 failed; 0 ignored\n";
@@ -243,9 +252,8 @@ mod tests {
 
     #[test]
     fn every_scenario_is_a_valid_command_line() {
-        for scenario in scenarios::all(
-            &["hypercalls", "builtin", "grants", "sysregs", "loops"].map(str::to_owned),
-        ) {
+        let kernels = ["hypercalls", "builtin", "grants", "sysregs", "loops"];
+        for scenario in all_of(&kernels) {
             let words = ["cargo xen", "run"]
                 .into_iter()
                 .chain(scenario.words.iter().map(String::as_str));
@@ -255,8 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn kernels_are_booted_where_they_run() {
+        let list = scenarios::all(&["gic".to_owned()], &["apic".to_owned()]);
+        let booted = |name: &str| list.iter().any(|s| s.name == name);
+        assert!(booted("x86-guest-apic") && !booted("guest-apic-gicv3"));
+        assert!(booted("guest-gic-gicv3") && !booted("x86-guest-gic"));
+    }
+
+    #[test]
     fn names_are_used_once() {
-        let mut names: Vec<String> = scenarios::all(&["a".to_owned(), "builtin".to_owned()])
+        let mut names: Vec<String> = all_of(&["a", "builtin"])
             .into_iter()
             .map(|s| s.name)
             .collect();
@@ -268,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_boot_runs_once_however_many_at_a_time() {
-        let boots = scenarios::all(&[]);
+        let boots = all_of(&[]);
         for jobs in [1, 3, 1000] {
             let ran = Mutex::new(Vec::new());
             let mut tally = Tally::default();

@@ -1,6 +1,8 @@
 //! The command line, as users type it.
 
 use super::*;
+use crate::debian::Suite;
+use crate::units;
 use clap::CommandFactory as _;
 
 fn run_args(args: &[&str]) -> RunArgs {
@@ -20,7 +22,7 @@ fn the_definition_is_consistent() {
 fn defaults() {
     let args = run_args(&[]);
     assert_eq!(args.boot.dom0(), Dom0::Debian(Suite::Bookworm));
-    assert_eq!(args.boot.firmware, Firmware::Direct);
+    assert_eq!(args.boot.firmware, Firmware::Kernel);
     assert_eq!(
         (args.boot.smp(), args.boot.gic(), args.boot.memory),
         (2, 3, 2 * units::GIB)
@@ -82,14 +84,52 @@ fn bad_values_are_refused() {
 fn x86_has_defaults_of_its_own() {
     let args = run_args(&["--arch", "x86_64"]);
     assert_eq!(args.boot.dom0(), Dom0::Debian(Suite::Trixie));
-    assert_eq!((args.boot.smp(), args.boot.cpu()), (1, "max,-rdtscp"));
+    assert_eq!((args.boot.smp(), args.boot.cpu(false)), (1, "max,-rdtscp"));
+    assert_eq!(args.boot.cpu(true), "host,+svm");
+    let counting = run_args(&["--arch", "x86_64", "--icount"]);
+    assert!(counting.boot.cpu(false).ends_with("-tsc-deadline"));
+    let chosen = run_args(&["--arch", "x86_64", "--cpu", "EPYC"]);
+    assert_eq!(chosen.boot.cpu(true), "EPYC");
 }
 
 #[test]
 fn what_no_machine_can_be_is_said_at_once() {
     for (words, exec, part) in [
         (&["--arch", "x86_64", "--gic", "3"][..], false, "no GIC"),
-        (&["--arch", "x86_64", "--firmware", "uefi"], false, "arm64"),
+        (&["--firmware", "bios"], false, "x86-64"),
+        (&["--firmware", "pvh"], false, "x86-64"),
+        (
+            &["--arch", "x86_64", "--firmware", "pvh"],
+            true,
+            "one module",
+        ),
+        (
+            &[
+                "--arch",
+                "x86_64",
+                "--firmware",
+                "pvh",
+                "--hypervisor",
+                "xen",
+            ],
+            false,
+            "Debian's Xen",
+        ),
+        (
+            &[
+                "--arch",
+                "x86_64",
+                "--firmware",
+                "pvh",
+                "--dom0-cmdline",
+                "a",
+            ],
+            false,
+            "--dom0-cmdline",
+        ),
+        (&["--accel", "kvm"], false, "x86-64"),
+        (&["--disk-model", "nvme"], false, "say --disk"),
+        (&["--network-model", "e1000"], false, "say --network"),
         (&["--icount", "--smp", "2"], false, "one CPU"),
         (&["--initrd", "Cargo.toml"], true, "--initrd"),
         (&["--dom0", "builtin"], true, "Linux"),
@@ -100,6 +140,10 @@ fn what_no_machine_can_be_is_said_at_once() {
         assert!(error.contains(part), "{words:?}: {error}");
     }
     run_args(&["--icount"]).boot.check(true).unwrap();
+    for firmware in ["kernel", "direct", "bios", "uefi", "pvh"] {
+        let words = ["--arch", "x86_64", "--firmware", firmware];
+        run_args(&words).boot.check(false).unwrap();
+    }
 }
 
 #[test]

@@ -71,6 +71,20 @@ const KERNEL_PARTS: &[&str] = &[
     "*/virtio_net.ko*",
     "*/net_failover.ko*",
     "*/core/failover.ko*",
+    // What a release has built in, another has as a module: these match something in each.
+    "*/drivers/nvme/*",
+    "*/drivers/ata/*ahci*",
+    "*/libata.ko*",
+    "*/drivers/scsi/scsi_*",
+    "*/sd_mod.ko*",
+    "*/ethernet/intel/e1000*",
+    "*/drivers/ptp/*",
+    "*/drivers/pps/*",
+    "*/kernel/block/*",
+    "*/kernel/fs/ext4/*",
+    "*/kernel/fs/jbd2/*",
+    "*/kernel/fs/mbcache*",
+    "*/kernel/*crc*",
 ];
 
 /// Debian's name of an architecture.
@@ -137,17 +151,14 @@ pub(crate) fn xen(paths: &Paths, arch: Arch) -> Result<PathBuf> {
     Ok(dir.join("boot").join(file))
 }
 
-/// EDK II for QEMU's arm64 board: a machine with UEFI.
-pub(crate) fn firmware(paths: &Paths) -> Result<PathBuf> {
-    const FILE: &str = "usr/share/qemu-efi-aarch64/QEMU_EFI.fd";
-    let dir = package(
-        paths,
-        Suite::Bookworm,
-        Arch::Aarch64,
-        "qemu-efi-aarch64",
-        &["*/QEMU_EFI.fd"],
-    )?;
-    Ok(dir.join(FILE))
+/// EDK II for QEMU's board: a machine with UEFI.
+pub(crate) fn firmware(paths: &Paths, arch: Arch) -> Result<PathBuf> {
+    let (name, file) = match arch {
+        Arch::Aarch64 => ("qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
+        Arch::X86_64 => ("ovmf", "usr/share/ovmf/OVMF.fd"),
+    };
+    let dir = package(paths, Suite::Bookworm, arch, name, &[&format!("./{file}")])?;
+    Ok(dir.join(file))
 }
 
 /// GRUB as an EFI application, and its folder of modules.

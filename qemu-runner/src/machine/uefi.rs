@@ -3,6 +3,7 @@
 //! GRUB's `xen_hypervisor` and `xen_module` add the modules to the firmware's device tree by Xen's multiboot binding and
 //! start the hypervisor as a UEFI application.
 
+use super::grub::words;
 use super::{Payload, copy, dom0_line, hypervisor_line, in_option};
 use crate::cli::{BootArgs, Damage};
 use crate::debian;
@@ -55,7 +56,7 @@ pub(super) fn args(
     }
     Ok(vec![
         "-bios".into(),
-        debian::firmware(paths)?.display().to_string(),
+        debian::firmware(paths, boot.arch)?.display().to_string(),
         "-drive".into(),
         // GRUB may write, but what it writes is of no use to anybody.
         format!("file=fat:rw:{},format=raw,if=virtio", in_option(&disk)),
@@ -79,22 +80,6 @@ fn script(boot: &BootArgs, payload: Option<&Payload>) -> Result<String> {
     }
     text.push_str("boot\n");
     Ok(text)
-}
-
-/// A command line's words, quoted for GRUB's shell.
-fn words(line: &str) -> String {
-    let quoted: Vec<String> = line
-        .split_whitespace()
-        .map(|word| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
-            if word.chars().all(plain) {
-                word.to_owned()
-            } else {
-                format!("'{}'", word.replace('\'', r"'\''"))
-            }
-        })
-        .collect();
-    quoted.join(" ")
 }
 
 #[cfg(test)]

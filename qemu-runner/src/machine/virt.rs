@@ -95,7 +95,7 @@ fn board(boot: &BootArgs) -> Vec<String> {
     let acpi = match (boot.firmware, boot.damage) {
         (Firmware::Uefi, Some(Damage::NoDeviceTree)) => ",acpi=on",
         (Firmware::Uefi, _) => ",acpi=off",
-        (Firmware::Direct, _) => "",
+        _ => "",
     };
     let mut args = vec![
         "-M".to_owned(),
@@ -104,7 +104,7 @@ fn board(boot: &BootArgs) -> Vec<String> {
             boot.gic()
         ),
     ];
-    args.extend(common(boot));
+    args.extend(common(boot, false));
     if !boot.icount && boot.smp() > 1 && std::env::consts::ARCH != "aarch64" {
         args.extend(["-accel".into(), "tcg,thread=multi".into()]);
     }

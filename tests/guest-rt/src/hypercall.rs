@@ -7,13 +7,13 @@ use xen_abi::sched::{SchedOp, Shutdown, ShutdownReason};
 use xen_abi::xen::Hypercall;
 
 /// Makes a hypercall.
-#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+#[cfg(target_os = "none")]
 pub fn call(number: Hypercall, args: [u64; 5]) -> i64 {
     crate::machine::hypercall(number.0, args)
 }
 
 /// There is no hypervisor on a host.
-#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
+#[cfg(not(target_os = "none"))]
 pub fn call(_: Hypercall, _: [u64; 5]) -> i64 {
     -38
 }
@@ -69,8 +69,10 @@ pub fn shutdown(reason: ShutdownReason) -> ! {
     }
 }
 
-/// Powers the domain off.
+/// Powers the domain off, and with it the machine.
 pub fn power_off() -> ! {
+    #[cfg(target_os = "none")]
+    crate::machine::power_off();
     shutdown(ShutdownReason::POWEROFF)
 }
 

@@ -53,6 +53,11 @@ pub fn catch(f: impl FnOnce()) -> u64 {
     mine.syndrome.load(Ordering::SeqCst)
 }
 
+/// Whether `f` meets an exception, which is passed over.
+pub fn faults(f: impl FnOnce()) -> bool {
+    catch(f) != 0
+}
+
 /// FAR_EL1 of the last exception that [`catch`] saw on this vCPU.
 pub fn caught_address() -> u64 {
     mine().address.load(Ordering::SeqCst)

@@ -2,10 +2,10 @@
 #![expect(unsafe_code, reason = "a bare-metal kernel")]
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::println;
 
-pub mod events;
 mod exceptions;
 mod firmware;
 pub mod gic;
@@ -13,11 +13,14 @@ pub mod icc;
 mod platform;
 pub mod smp;
 
-pub use exceptions::{Frame, catch, caught_address, caught_pc, class, mask, unmask};
+pub use crate::{events, wait_for};
+pub use exceptions::{Frame, catch, caught_address, caught_pc, class, faults, mask, unmask};
 pub use firmware::{Answer, firmware, hvc_other, smc_other, smccc};
+pub use gic::Target;
 pub use icc::{enable_group1, end_interrupt, send_sgi, set_priority_mask, take_interrupt};
 pub use platform::{Conduit, GicNode, Interrupt, Platform, platform};
 pub use smp::start_vcpu;
+pub use xen_abi::xen::arm64::SHARED_INFO;
 
 global_asm!(include_str!("entry.S"));
 
@@ -25,6 +28,8 @@ global_asm!(include_str!("entry.S"));
 const STACK: usize = 32 << 10;
 /// vCPUs that can be started.
 pub const MAX_VCPUS: usize = 8;
+/// A guest frame with nothing behind it, above all memory of these machines and inside the identity map.
+pub const FREE_GFN: u64 = 0x20_0000;
 
 #[repr(C, align(4096))]
 struct Page([u64; 512]);
@@ -110,6 +115,11 @@ pub fn boot(tree: u64) {
     platform::init(tree);
 }
 
+/// The counter in nanoseconds: system time never runs ahead of it, since it begins when the hypervisor does.
+pub fn system_time() -> u64 {
+    (u128::from(physical_ticks()) * 1_000_000_000 / u128::from(frequency())) as u64
+}
+
 /// Sets up the calling vCPU: exceptions, identity map, caches.
 pub fn init() {
     unsafe extern "C" {
@@ -158,6 +168,14 @@ pub fn hypercall(number: u64, args: [u64; 5]) -> i64 {
     result
 }
 
+/// Does what has to come before the domain's end for the machine to power off: nothing.
+pub const fn power_off() {}
+
+/// Where options are looked for: the device tree, which has the command line in it.
+pub fn words(info: u64) -> &'static [u8] {
+    tree(info)
+}
+
 /// The device tree.
 pub fn tree(at: u64) -> &'static [u8] {
     let head = at as *const u32;
@@ -168,16 +186,22 @@ pub fn tree(at: u64) -> &'static [u8] {
     }
 }
 
-/// Gives up the CPU until something holds; false if it does not within ten seconds.
-pub fn wait_for(mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = ticks() + 10 * frequency();
-    while !holds() {
-        if ticks() > deadline {
-            return false;
-        }
-        crate::hypercall::yield_now();
-    }
-    true
+/// Announces events to the calling vCPU by calling `handler` with interrupts masked.
+///
+/// # Panics
+/// If the device tree has no hypervisor node.
+pub fn announce_events(handler: fn()) {
+    static HANDLER: AtomicUsize = AtomicUsize::new(0);
+    HANDLER.store(handler as usize, Ordering::SeqCst);
+    let interrupt = platform().events.expect("an interrupt of the hypervisor");
+    gic::register(interrupt.intid, |_| {
+        let handler = HANDLER.load(Ordering::SeqCst) as *const ();
+        // SAFETY: a function of this type was stored before the interrupt was enabled.
+        let handler: fn() = unsafe { core::mem::transmute(handler) };
+        handler();
+    });
+    gic::set_edge(smp::index(), interrupt.intid, interrupt.edge);
+    gic::enable(smp::index(), interrupt.intid);
 }
 
 /// Waits for an interrupt; masked ones wake too.

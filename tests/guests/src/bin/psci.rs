@@ -456,12 +456,4 @@ mod arm64 {
     }
 }
 
-#[cfg(all(target_os = "none", target_arch = "aarch64"))]
-guest_rt::kernel!(arm64::start);
-
-#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
-guest_rt::kernel!(start);
-
-/// There is no firmware on a host.
-#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
-fn start(_: guest_rt::Boot) {}
+guest_rt::kernel!(only "aarch64", arm64::start);

@@ -1,8 +1,6 @@
 //! The CPU as a guest sees it: identification, system registers, exceptions, state that survives changes of vCPU.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use guest_rt::{Boot, kernel};
-
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod aborts;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
@@ -18,10 +16,10 @@ mod time;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod trap;
 
-kernel!(start);
+guest_rt::kernel!(only "aarch64", start);
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
-fn start(_: Boot) {
+fn start(_: guest_rt::Boot) {
     let mut t = guest_rt::tests::Tests::new("sysregs");
     trap::install();
     ids::run(&mut t);
@@ -33,6 +31,3 @@ fn start(_: Boot) {
     kept::run(&mut t);
     t.finish();
 }
-
-#[cfg(not(all(target_os = "none", target_arch = "aarch64")))]
-fn start(_: Boot) {}
