@@ -2,7 +2,8 @@
 
 use xen_abi::platform::{
     CpuOl, FirmwareInfo, FirmwareInfoType, INTERFACE_VERSION, PcpuFlags, PcpuInfo, PcpuVersion,
-    PlatformCmd, PlatformOp, SetTime32, SetTime64, TextConsole, VgaType,
+    PlatformCmd, PlatformOp, PminfoType, SetProcessorPminfo, SetTime32, SetTime64, TextConsole,
+    VgaType,
 };
 use xen_core::policy::Verb;
 use xen_core::{Arch, CpuId, Error, Result};
@@ -13,6 +14,10 @@ use crate::call::{Call, DONE, Outcome};
 /// The first interface version, which kernels name; later ones changed nothing that is served here.
 const FIRST_VERSION: u32 = 0x0300_0000;
 const NANOSECONDS: u64 = 1_000_000_000;
+/// The form of `_PDC`'s argument (ACPI specification, "_PDC").
+const PDC_REVISION: u32 = 1;
+/// Identifier that stands for no CPU in particular.
+const ALL_CPUS: u32 = u32::MAX;
 
 pub(crate) fn platform_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
     let arg = args[0];
@@ -70,6 +75,7 @@ pub(crate) fn platform_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> R
             // And stay so.
             found.map_or(Err(Error::Inval), |_| Err(Error::OpNotSupp))
         }
+        PlatformCmd::SET_PROCESSOR_PMINFO => processor_pminfo(call, &payload(&op)?),
         PlatformCmd::FIRMWARE_INFO => {
             let info: FirmwareInfo = payload(&op)?;
             Err(firmware_info(info.kind))
@@ -112,6 +118,32 @@ fn set_time<A: Arch>(
 /// The largest number of a CPU that is there.
 fn last_cpu<A: Arch>(call: &Call<'_, A>) -> u32 {
     call.hv.cpu_count() - 1
+}
+
+/// `XENPF_set_processor_pminfo`. CPUs idle and are as fast as they like: the hypervisor uses neither states nor frequencies
+/// that the firmware describes, and the caller's are not the machine's. So the firmware is to be told that nobody does.
+///
+/// Errors: [`Error::NoSys`] but for [`PminfoType::PDC`]; [`Error::Fault`]; [`Error::Inval`] for a CPU or a form that does not
+/// exist.
+fn processor_pminfo<A: Arch>(call: &mut Call<'_, A>, info: &SetProcessorPminfo) -> Result<Outcome> {
+    match info.kind {
+        PminfoType::PDC => {}
+        PminfoType::CX | PminfoType::PX | PminfoType::TX => return Err(Error::NoSys),
+        _ => return Err(Error::Inval),
+    }
+    let [revision, count, _]: [u32; 3] = call.read(info.pdc.0)?;
+    let named = |cpu| {
+        call.hv
+            .arch
+            .pcpu_ids(CpuId(cpu))
+            .is_some_and(|ids| ids.acpi == info.id)
+    };
+    let exists = info.id == ALL_CPUS || (0..call.hv.cpu_count()).any(named);
+    if revision != PDC_REVISION || count == 0 || !exists {
+        return Err(Error::Inval);
+    }
+    call.write(info.pdc.0, &[revision, count, 0])?;
+    DONE
 }
 
 /// Why there is nothing to be told of what the firmware said at boot: it was not asked.

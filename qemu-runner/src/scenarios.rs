@@ -3,6 +3,8 @@
 mod runner;
 mod uefi;
 mod x86;
+mod x86_ends;
+mod x86_guests;
 
 /// What counts as success.
 #[derive(Clone, Debug)]
@@ -331,6 +333,8 @@ pub(crate) fn all(guests: &[String], x86_guests: &[String]) -> Vec<Scenario> {
     list.extend(uefi::all());
     list.extend(runner::all());
     list.extend(x86::all(x86_guests));
+    list.extend(x86_guests::all());
+    list.extend(x86_ends::all());
     list
 }
 

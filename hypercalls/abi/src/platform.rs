@@ -79,6 +79,20 @@ open_enum! {
 }
 
 open_enum! {
+    /// What [`SetProcessorPminfo`] tells of.
+    pub enum PminfoType: u32 {
+        /// Idle states.
+        CX = 0 => "XEN_PM_CX",
+        /// Frequencies.
+        PX = 1 => "XEN_PM_PX",
+        /// Throttling.
+        TX = 2 => "XEN_PM_TX",
+        /// What the firmware is going to be told that the system can do (ACPI `_PDC`).
+        PDC = 3 => "XEN_PM_PDC",
+    }
+}
+
+open_enum! {
     /// Kind of screen of [`TextConsole`].
     pub enum VgaType: u8 {
         /// Characters.
@@ -181,6 +195,20 @@ wire! {
         pub sleep_state: u32, @4;
         /// [`ACPI_SLEEP_EXTENDED`] or 0.
         pub flags: u32, @8;
+    }
+}
+
+wire! {
+    /// Argument of [`PlatformCmd::SET_PROCESSOR_PMINFO`].
+    pub struct SetProcessorPminfo = "struct xenpf_set_processor_pminfo", 112 {
+        /// ACPI identifier of the CPU.
+        pub id: u32, @0;
+        /// Which information.
+        pub kind: PminfoType, @4 = "type";
+        /// For [`PminfoType::PDC`], IN and OUT: array of `u32`: revision, count, and bits.
+        pub pdc: Handle, @8 = "u.pdc";
+        /// The rest of what other kinds need.
+        pub u: [u64; 12];
     }
 }
 

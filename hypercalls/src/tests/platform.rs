@@ -4,13 +4,13 @@ use core::sync::atomic::Ordering::SeqCst;
 
 use xen_abi::platform::{
     CpuOl, FirmwareInfo, FirmwareInfoType, PcpuFlags, PcpuInfo, PcpuVersion, PlatformCmd,
-    PlatformOp, SetTime32, SetTime64, TextConsole, VgaType,
+    PlatformOp, PminfoType, SetProcessorPminfo, SetTime32, SetTime64, TextConsole, VgaType,
 };
 use xen_abi::xen::Hypercall;
 use xen_core::soft::Soft;
 use xen_core::{Arch, Domain, Error};
 
-use super::{ARG, Guest, NOWHERE, SELF, World, err};
+use super::{ARG, Guest, LIST, NOWHERE, SELF, World, err};
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 const SECOND: u64 = 1_000_000_000;
@@ -115,8 +115,7 @@ fn versions_and_commands() {
     }
     for version in [0x0300_0000, 0x0300_0001] {
         assert_eq!(call(&dom0, 62, version), 0);
-        // 54 is one that the architecture names and nobody serves.
-        for cmd in [0, 31, 35, 39, 49, 51, 53, 54, 58, 59, 60, 61, 63, 65, 99] {
+        for cmd in [0, 31, 35, 39, 49, 51, 53, 58, 59, 60, 61, 63, 65, 99] {
             assert_eq!(call(&dom0, cmd, version), err(Error::NoSys));
             assert_eq!(call(&domu, cmd, version), err(Error::Perm));
         }
@@ -242,6 +241,42 @@ fn the_firmware_was_not_asked() {
             assert_eq!(result, err(error), "{kind}");
         }
     }
+    world.end([dom0]);
+}
+
+#[test]
+fn power_management_is_nobodys() {
+    let world = World::new();
+    let dom0 = world.guest(0);
+    let tell = |id, kind, pdc| {
+        let mut info = SetProcessorPminfo {
+            id,
+            kind: PminfoType(kind),
+            pdc: xen_abi::Handle(pdc),
+            u: [0; 12],
+        };
+        call(&dom0, PlatformCmd::SET_PROCESSOR_PMINFO, &mut info)
+    };
+    for (id, revision, count, result) in [
+        (u32::MAX, 1, 1, 0),
+        (100, 1, 2, 0),
+        // The second CPU is not there.
+        (101, 1, 1, err(Error::Inval)),
+        (0, 1, 1, err(Error::Inval)),
+        (100, 0, 1, err(Error::Inval)),
+        (100, 2, 1, err(Error::Inval)),
+        (100, 1, 0, err(Error::Inval)),
+    ] {
+        dom0.put(LIST, &[revision, count, 0xffff_ffffu32]);
+        assert_eq!(tell(id, 3, LIST), result, "{id} {revision} {count}");
+        let bits = if result == 0 { 0 } else { u32::MAX };
+        assert_eq!(dom0.get::<[u32; 3]>(LIST), [revision, count, bits]);
+    }
+    assert_eq!(tell(100, 3, NOWHERE), err(Error::Fault));
+    for kind in [0, 1, 2] {
+        assert_eq!(tell(100, kind, LIST), err(Error::NoSys));
+    }
+    assert_eq!(tell(100, 4, LIST), err(Error::Inval));
     world.end([dom0]);
 }
 

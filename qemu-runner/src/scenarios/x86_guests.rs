@@ -52,6 +52,8 @@ pub(super) fn all() -> Vec<Scenario> {
         ("loops", 5),
         ("exceptions", 2),
         ("cpuid", 2),
+        ("apic", 4),
+        ("ends", 1),
     ] {
         let words = format!(
             "--arch x86_64 --hypervisor xen --dom0 guest:{guest} --smp 1 --cmdline dom0_max_vcpus={vcpus}"

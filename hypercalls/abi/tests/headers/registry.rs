@@ -56,7 +56,7 @@ pub(crate) fn registry() -> Registry {
         hvm_params::{HvmParam, CallbackType}
         memory::{MemoryOp, MemFlags, MapSpace, ResourceType, GrantTableId}
         physdev::{PhysdevOp, MapPirqType, DbgpOpKind, DbgpBus, IrqStatus, MmcfgFlags, PciDeviceFlags}
-        platform::{PlatformCmd, FirmwareInfoType, VgaType, PcpuFlags}
+        platform::{PlatformCmd, FirmwareInfoType, PminfoType, VgaType, PcpuFlags}
         sched::{SchedOp, ShutdownReason}
         vcpu::{VcpuOp, Runstate, SingleshotFlags}
         version::{VersionOp}
@@ -88,7 +88,7 @@ pub(crate) fn registry() -> Registry {
             DbgpOp, PciDeviceReset,
         }
         platform::{
-            PlatformOp, SetTime32, SetTime64, EnterAcpiSleep, FirmwareInfo, TextConsole, PcpuInfo, PcpuVersion, CpuOl,
+            PlatformOp, SetTime32, SetTime64, EnterAcpiSleep, SetProcessorPminfo, FirmwareInfo, TextConsole, PcpuInfo, PcpuVersion, CpuOl,
             Symdata,
         }
         sched::{Shutdown, Poll, RemoteShutdown, Watchdog, PinOverride}

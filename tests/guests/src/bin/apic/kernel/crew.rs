@@ -18,8 +18,8 @@ pub(crate) fn size() -> usize {
 
 /// Starts all others.
 pub(crate) fn start(t: &mut Tests) {
-    for vcpu in 1..size() {
-        TASKS[vcpu].store(NOTHING, Ordering::SeqCst);
+    for (vcpu, slot) in TASKS.iter().enumerate().take(size()).skip(1) {
+        slot.store(NOTHING, Ordering::SeqCst);
         t.expect("a vCPU starts", smp::start(vcpu, serve), 0);
         t.check("a vCPU answers", run(vcpu, |_| ()));
     }
@@ -69,8 +69,8 @@ pub(crate) fn everybody(t: &mut Tests, task: fn(usize)) {
 
 /// Sends all others away: they turn themselves off.
 pub(crate) fn dismiss(t: &mut Tests) {
-    for vcpu in 1..size() {
-        TASKS[vcpu].store(LEAVE, Ordering::SeqCst);
+    for (vcpu, slot) in TASKS.iter().enumerate().take(size()).skip(1) {
+        slot.store(LEAVE, Ordering::SeqCst);
         t.check("a vCPU leaves", m::wait_for(|| smp::is_off(vcpu)));
     }
 }

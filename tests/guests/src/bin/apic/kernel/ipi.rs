@@ -257,8 +257,8 @@ fn stormed(_: u8) {
 fn storm(t: &mut Tests) {
     const PING: u8 = 0x81;
     register(PING, stormed);
-    for vcpu in 0..crew::size() {
-        STORMED[vcpu].store(0, Ordering::SeqCst);
+    for count in &STORMED {
+        count.store(0, Ordering::SeqCst);
     }
     let part = |me: usize| {
         for n in 0..STORM {
@@ -281,7 +281,7 @@ fn storm(t: &mut Tests) {
         t.check("the storm ends", crew::done(vcpu));
     }
     m::mask();
-    for vcpu in 0..crew::size() {
-        t.expect("none is lost", STORMED[vcpu].load(Ordering::SeqCst), STORM);
+    for count in STORMED.iter().take(crew::size()) {
+        t.expect("none is lost", count.load(Ordering::SeqCst), STORM);
     }
 }

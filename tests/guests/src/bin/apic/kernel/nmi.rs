@@ -87,8 +87,8 @@ pub(crate) fn prepare() {
 pub(crate) fn test(t: &mut Tests, _: Mode) {
     prepare();
     let clear = || {
-        for vcpu in 0..crew::size() {
-            TAKEN[vcpu].store(0, Ordering::SeqCst);
+        for count in &TAKEN {
+            count.store(0, Ordering::SeqCst);
         }
     };
     // Interrupts are masked: this is none of those.

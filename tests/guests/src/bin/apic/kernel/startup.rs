@@ -148,7 +148,7 @@ fn dirty(_: usize) {
 
 /// Offset of the word where [`STUB`] stores what it found in CS.
 const FOUND: u64 = 0x100;
-/// CLI; MOV AX, CS; MOV DS, AX; MOV [0x100], AX; HLT; JMP back to it.
+/// `CLI; MOV AX, CS; MOV DS, AX; MOV [0x100], AX; HLT`, and JMP back to it.
 const STUB: [u8; 11] = [
     0xfa, 0x8c, 0xc8, 0x8e, 0xd8, 0xa3, 0x00, 0x01, 0xf4, 0xeb, 0xfd,
 ];

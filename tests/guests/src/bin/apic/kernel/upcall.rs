@@ -56,14 +56,14 @@ pub(crate) fn test(t: &mut Tests) {
     for vcpu in 1..crew::size() {
         t.check("let in", crew::run(vcpu, |_| m::unmask()));
     }
-    for vcpu in 0..crew::size() {
+    for (vcpu, port) in PORTS.iter().enumerate().take(crew::size()) {
         let mut bind = BindIpi {
             vcpu: vcpu as u32,
             port: 0,
         };
         let answer = op(Hypercall::EVENT_CHANNEL_OP, EvtchnOp::BIND_IPI.0, &mut bind);
         t.expect("a port", answer, 0);
-        PORTS[vcpu].store(bind.port, Ordering::SeqCst);
+        port.store(bind.port, Ordering::SeqCst);
         events::unmask(bind.port);
     }
     by_callback(t);

@@ -11,12 +11,15 @@ use guest_rt::machine::{Registers, Trap, attempt, attempt_user, poke8};
 use guest_rt::tests::Tests;
 use guest_rt::{Random, println};
 
+use super::map;
+
 /// Attempts of each kind.
 const COUNT: u32 = 20_000;
 /// Bytes of an attempt; more than the longest instruction. What follows is undefined.
 const BYTES: usize = 16;
 const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
-const PUSH_R15_POPF: [u8; 3] = [0x41, 0x57, 0x9d];
+/// MOV RSP, R14; PUSH R15; POPF.
+const SET_STACK_AND_FLAGS: [u8; 6] = [0x4c, 0x89, 0xf4, 0x41, 0x57, 0x9d];
 /// Nobody is registered for it: it ends an attempt.
 const TIMER: u8 = 0x91;
 
@@ -103,15 +106,15 @@ fn bytes(random: &mut Random, user: bool) -> [u8; BYTES] {
 fn run(t: &mut Tests, user: bool, seed: u64) {
     let place = place(user);
     let mut random = Random::new(seed);
-    let (cr0, cr4, cr8) = (cpu::cr0(), cpu::cr4(), cpu::cr8());
+    let (cr0, cr4) = (cpu::cr0(), cpu::cr4());
     // How attempts ended, by vector.
     let mut ends = [0u32; 32];
     let (mut timed_out, mut returned) = (0, 0);
     lapic::write(r::TIMER, u32::from(TIMER));
     for n in 0..COUNT {
         let tried = bytes(&mut random, user);
-        // The flags are set there: a trap is behind the instruction that follows.
-        let before: &[u8] = if user { &[] } else { &PUSH_R15_POPF };
+        // Behind the last of these one instruction follows before the trap. The stack is nothing that is needed.
+        let before: &[u8] = if user { &[] } else { &SET_STACK_AND_FLAGS };
         let undefined = UNDEFINED.iter().cycle().take(2 * BYTES);
         for (at, byte) in (place.code..).zip(before.iter().chain(&tried).chain(undefined)) {
             poke8(at, *byte);
@@ -133,11 +136,12 @@ fn run(t: &mut Tests, user: bool, seed: u64) {
             rflags: flags::ALWAYS | flags::TRAP | flags::INTERRUPTS | random.next() & 0x8d5,
         };
         if !user {
+            registers.r8_to_r15[6] = place.data + 0x1800;
             registers.r8_to_r15[7] = registers.rflags;
             registers.rflags = flags::ALWAYS;
         }
         // Long enough for one instruction, and if not, the attempt ends before it.
-        lapic::write(r::INITIAL, 20_000_000);
+        lapic::write(r::INITIAL, 2_000_000);
         let end = if user {
             attempt_user(place.code, place.stack, &mut registers)
         } else {
@@ -155,7 +159,7 @@ fn run(t: &mut Tests, user: bool, seed: u64) {
             }
         }
         if !user {
-            restore(cr0, cr4, cr8);
+            restore(cr0, cr4);
         }
         if n % 5000 == 4999 {
             println!("{} attempts", n + 1);
@@ -173,7 +177,7 @@ fn run(t: &mut Tests, user: bool, seed: u64) {
 }
 
 /// Puts back what instructions of a kernel may have changed.
-fn restore(cr0: u64, cr4: u64, cr8: u64) {
+fn restore(cr0: u64, cr4: u64) {
     cpu::set_dr7(0x400);
     if cpu::cr0() != cr0 {
         cpu::set_cr0(cr0);
@@ -181,7 +185,6 @@ fn restore(cr0: u64, cr4: u64, cr8: u64) {
     if cpu::cr4() != cr4 {
         cpu::set_cr4(cr4);
     }
-    cpu::set_cr8(cr8);
 }
 
 pub(crate) fn user(t: &mut Tests) {
@@ -189,5 +192,7 @@ pub(crate) fn user(t: &mut Tests) {
 }
 
 pub(crate) fn kernel(t: &mut Tests) {
+    let whole = map::only_memory();
     run(t, false, 0x0bad_5eed);
+    map::restore(&whole);
 }

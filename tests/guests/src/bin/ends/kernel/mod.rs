@@ -2,6 +2,7 @@
 
 mod bytes;
 mod faults;
+mod map;
 mod msrs;
 mod page;
 mod task;

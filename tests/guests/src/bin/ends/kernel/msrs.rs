@@ -17,6 +17,8 @@ const RANGES: [(u32, u32); 4] = [
 ];
 /// Values for each register, as [`value`] makes them.
 const SHAPES: u64 = 2;
+/// The local APIC's base after reset, where this vCPU boots.
+const APIC_IN_MEMORY: u64 = 0xfee0_0000 | lapic::base::ENABLED | lapic::base::BOOTS;
 /// EFER is written with what it had and more: without NXE the page tables of this kernel are not valid.
 const EFER: u32 = 0xc000_0080;
 
@@ -95,8 +97,7 @@ pub(crate) fn all(t: &mut Tests) {
                     }
                     // Off, from where there is no way back to x2APIC at once.
                     (2, Some(_)) if number == lapic::BASE => {
-                        let on = lapic::read_base() | lapic::base::ENABLED;
-                        lapic::set_base(on);
+                        lapic::set_base(APIC_IN_MEMORY);
                         0
                     }
                     (how_far, fault) => {
