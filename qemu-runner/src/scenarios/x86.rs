@@ -267,7 +267,7 @@ fn kernels(guests: &[String]) -> Vec<Scenario> {
     let mut list = Vec::new();
     for name in guests.iter().filter(|g| *g != "bench" && *g != "builtin") {
         // It keeps a vCPU busy with each kind of loop, and needs one more.
-        let more = if name == "loops" { 5 } else { 4 };
+        let (more, bound) = if name == "loops" { (5, 300) } else { (4, 180) };
         for (machine, smp) in [("", 4), ("-one-cpu", 1)] {
             list.push(scenario(
                 &format!("x86-guest-{name}{machine}"),
@@ -276,7 +276,7 @@ fn kernels(guests: &[String]) -> Vec<Scenario> {
                 ),
                 None,
                 Expect::Verdict,
-                180,
+                bound,
             ));
         }
     }
