@@ -2,7 +2,8 @@
 //!
 //! One module per public header, with the header's base name. Everything here is data: no behaviour, no `cfg` on the
 //! architecture, no dependency on the hypervisor, so that the hypervisor and the test guests share one description.
-//! domctl and sysctl, whose layouts change with every release, are not here.
+//! domctl and sysctl, whose layouts change with every release, are behind the feature `mgmt_hypercalls`
+//! and described in `versioned`.
 //!
 //! Three rules hold everywhere:
 //! - a number that a guest chooses is an *open* enum, a transparent integer with named values: an unknown value is
@@ -18,10 +19,15 @@
 
 #[macro_use]
 mod macros;
+#[cfg(feature = "mgmt_hypercalls")]
+#[macro_use]
+pub mod versioned;
 
 pub mod arch_arm;
 pub mod arch_x86;
 pub mod console;
+#[cfg(feature = "mgmt_hypercalls")]
+pub mod domctl;
 pub mod event_channel;
 pub mod features;
 pub mod grant_table;
@@ -31,6 +37,8 @@ pub mod memory;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
+#[cfg(feature = "mgmt_hypercalls")]
+pub mod sysctl;
 pub mod vcpu;
 pub mod version;
 pub mod xen;

@@ -126,13 +126,16 @@ macro_rules! flags {
     };
 }
 
-/// Defines the plain constants of a module and `CONSTANTS`, the list of them.
+/// Defines the plain constants of a module and `CONSTANTS`, the list of them; `in LIST;` before them names it otherwise.
 macro_rules! constants {
-    ($($(#[$doc:meta])* pub const $name:ident: $ty:ty = $value:expr => $c:literal;)*) => {
+    ($(#[$doc:meta])* pub const $($rest:tt)*) => {
+        constants! { in CONSTANTS; $(#[$doc])* pub const $($rest)* }
+    };
+    (in $list:ident; $($(#[$doc:meta])* pub const $name:ident: $ty:ty = $value:expr => $c:literal;)*) => {
         $($(#[$doc])* pub const $name: $ty = $value;)*
 
         /// The plain constants of this module, with their names in the public headers.
-        pub const CONSTANTS: &[$crate::Named] =
+        pub const $list: &[$crate::Named] =
             &[$($crate::Named { name: $c, value: $name as i64 }),*];
     };
 }
