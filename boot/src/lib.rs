@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod cmdline;
+pub mod dom0;
 pub mod dom0_tree;
 pub mod dt;
 pub mod efi;

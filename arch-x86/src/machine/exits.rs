@@ -272,8 +272,9 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
 
     /// The domain cannot go on.
     pub(super) fn crash(&mut self, why: fmt::Arguments<'_>) -> End {
-        self.vcpu.crash(self.hv, why);
+        // First, because the machine may end with the domain.
         self.report();
+        self.vcpu.crash(self.hv, why);
         End::Ended
     }
 

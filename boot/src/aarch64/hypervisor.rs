@@ -5,7 +5,6 @@
 )]
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
@@ -13,14 +12,14 @@ use arch_arm::guest::read_host_ids;
 use arch_arm::host::ranges::{BootMemory, PhysRange, for_each_outside};
 use arch_arm::host::{mmu, percpu};
 use arch_arm::machine::{Arm, Description, GicLayout, PrivateInterrupts};
-use boot::cmdline::{self, Params, SchedulerName};
+use boot::cmdline::{self, Params};
+use boot::dom0::settings;
 use boot::dt::GicVersion;
 use log::LevelFilter;
 use spin::Once;
 use xen_core::mem::{AllocFlags, FrameInfo, Frames};
-use xen_core::sched::SchedulerKind;
 use xen_core::{
-    CpuId, DomainId, GuestPhysAddr, HostPhysAddr, Hypervisor, Mfn, PAGE_SHIFT, PAGE_SIZE, Settings,
+    CpuId, DomainId, GuestPhysAddr, HostPhysAddr, Hypervisor, Mfn, PAGE_SHIFT, PAGE_SIZE,
 };
 
 use super::platform::Platform;
@@ -30,9 +29,6 @@ use super::{console, heap, interrupts};
 /// The hypervisor, for all CPUs.
 static HYPERVISOR: Once<Hypervisor<Arm>> = Once::new();
 
-/// Release of Xen whose interface guests are told of: the oldest whose toolstack is served unmodified by every
-/// dom0 that runs here.
-const VERSION: (u16, u16) = (4, 17);
 /// Part of memory that becomes the hypervisor's heap, and the least of it, as log2 of frames.
 const HEAP_SHARE: u64 = 64;
 const HEAP_MIN_ORDER: u8 = 11;
@@ -220,19 +216,8 @@ pub(crate) fn assemble(
     params: &Params,
     line: &str,
 ) -> &'static Hypervisor<Arm> {
-    let settings = Settings {
-        scheduler: match params.sched {
-            Some(SchedulerName::Null) => SchedulerKind::Null,
-            Some(SchedulerName::Fair) | None => SchedulerKind::default(),
-        },
-        no_reboot: params.noreboot,
-        command_line: String::from(line),
-        version: VERSION,
-        max_grant_version: u32::from(params.gnttab.max_version.unwrap_or(1)),
-        transitive_grants: params.gnttab.transitive,
-        runstate_translated: params.runstate_translate,
-        boot_wallclock: 0,
-    };
+    // There is no clock to ask: dom0 sets the time.
+    let settings = settings(params, line, 0);
     let hv = Hypervisor::new(
         Arm::new(describe(early)),
         frames,

@@ -1,27 +1,21 @@
 //! Puts the hypervisor together on the machine that start-up found, and runs it.
 
 use alloc::boxed::Box;
-use alloc::string::ToString;
 
 use arch_x86::backend::HvmBackend;
 use arch_x86::emulate;
 use arch_x86::host::interrupts::{self, Vector};
 use arch_x86::host::{lapic, percpu};
 use arch_x86::machine::{Description, X86};
-use boot::cmdline::{Params, SchedulerName};
+use boot::dom0::settings;
 use spin::Once;
 use xen_core::mem::Frames;
-use xen_core::sched::SchedulerKind;
-use xen_core::{CpuId, Hypervisor, Settings};
+use xen_core::{CpuId, Hypervisor};
 
 use super::dom0::{self, Prepared};
 use super::firmware::Firmware;
 use super::start::Early;
 use super::{console, halt, hardware};
-
-/// Release of Xen whose interface guests are told of: the oldest whose toolstack is served unmodified by every
-/// dom0 that runs here.
-const VERSION: (u16, u16) = (4, 17);
 
 /// The hypervisor, whichever backend it has, as seen by CPUs that are to run it.
 trait RunsCpus: Send + Sync {
@@ -55,22 +49,6 @@ pub(super) fn secondary(_: CpuId) -> ! {
     }
 }
 
-fn settings(params: &Params, command_line: &str, firmware: &Firmware) -> Settings {
-    Settings {
-        scheduler: match params.sched {
-            Some(SchedulerName::Null) => SchedulerKind::Null,
-            Some(SchedulerName::Fair) | None => SchedulerKind::default(),
-        },
-        no_reboot: params.noreboot,
-        command_line: command_line.to_string(),
-        version: VERSION,
-        max_grant_version: u32::from(params.gnttab.max_version.unwrap_or(1)),
-        transitive_grants: params.gnttab.transitive,
-        runstate_translated: params.runstate_translate,
-        boot_wallclock: firmware.wallclock(),
-    }
-}
-
 /// Makes the hypervisor on `backend`, builds dom0, and runs domains on all CPUs.
 pub(super) fn run_on<B: HvmBackend>(
     backend: B,
@@ -90,7 +68,7 @@ pub(super) fn run_on<B: HvmBackend>(
         told: hardware::told(early, firmware, prepared.machine_memory_map()),
     });
     let params = &early.params;
-    let settings = settings(params, &early.info.command_line, firmware);
+    let settings = settings(params, &early.info.command_line, firmware.wallclock());
     let hv = Hypervisor::new(arch, frames, &console::CONSOLE, settings)
         .unwrap_or_else(|e| halt::refuse(format_args!("the hypervisor cannot start: {e:?}")));
     let hv: &'static Hypervisor<X86<B>> = Box::leak(Box::new(hv));

@@ -10,7 +10,7 @@ use xen_core::mem::{AllocFlags, MAX_ORDER};
 use xen_core::p2m::P2mType;
 use xen_core::{Domain, Gfn, GuestPhysAddr, Hypervisor, PAGE_SHIFT};
 
-use super::Failure;
+use boot::dom0::Failure;
 
 /// log2 of the smallest piece that is worth a bank of its own: 2 MiB.
 const MIN_ORDER: u8 = 9;

@@ -3,7 +3,7 @@
 mod memory;
 mod regions;
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -11,6 +11,7 @@ use arch_arm::decode::mpidr_of;
 use arch_arm::host::{cache, mmu};
 use arch_arm::machine::{Arm, GicLayout};
 use boot::cmdline::Params;
+use boot::dom0::{Failure, add_vcpus, cannot, config};
 use boot::dom0_tree::{
     self, Bank, Dom0Gic, Dom0TreeConfig, HypervisorNode, Passthrough, Selection,
 };
@@ -18,30 +19,15 @@ use boot::dt::{GicVersion, Tree};
 use boot::image::{self, LoadPlan};
 use boot::modules::BootModules;
 use xen_core::p2m::P2mType;
-use xen_core::sched::Scheduler as _;
-use xen_core::{Arch, CpuId, CpuMask};
-use xen_core::{
-    Domain, DomainConfig, DomainId, Error, Gfn, GuestPhysAddr, Hypervisor, Mfn, PAGE_SHIFT,
-    PAGE_SIZE, VcpuId,
-};
+use xen_core::{Domain, Error, Gfn, GuestPhysAddr, Hypervisor, Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 
 use super::hypervisor::module_bytes;
 use super::interrupts;
 use super::platform::Platform;
 use super::start::Early;
 
-/// Ports a domain that manages others needs many of: all there are.
-const MAX_PORT: u32 = xen_abi::event_channel::FIFO_NR_CHANNELS - 1;
 /// The kernel's data must not share a 2 MiB block with the device tree (Linux booting.rst).
 const BLOCK: u64 = 2 << 20;
-
-/// Why dom0 cannot be built; the message is for the administrator.
-type Failure = String;
-
-/// Says what was attempted.
-fn cannot<T, E: core::fmt::Debug>(result: Result<T, E>, what: &str) -> Result<T, Failure> {
-    result.map_err(|e| alloc::format!("{what}: {e:?}"))
-}
 
 /// Builds dom0 and lets its first vCPU go.
 ///
@@ -65,8 +51,9 @@ pub(crate) fn build(
     let unpacked = kernel.unpacked_size().map_err(|e| e.to_string())?;
 
     let vcpus = params.dom0_max_vcpus.resolve(hv.cpu_count());
+    let interrupts = hv.arch.lines().saturating_sub(32);
     let domain = cannot(
-        Domain::new(hv, config(hv, params, vcpus)),
+        Domain::new(hv, config(&hv.settings, params, vcpus, interrupts)),
         "dom0 cannot be made",
     )?;
     let size = memory::size(hv, params)?;
@@ -139,26 +126,6 @@ pub(crate) fn build(
     cannot(hv.domains.insert(domain.clone()), "dom0 is there already")?;
     start(hv, &domain, &plan, GuestPhysAddr(tree_at), vcpus, params)?;
     Ok(domain)
-}
-
-fn config(hv: &Hypervisor<Arm>, params: &Params, vcpus: u32) -> DomainConfig {
-    DomainConfig {
-        id: DomainId::DOM0,
-        privileged: true,
-        hardware: true,
-        direct_mapped: true,
-        max_vcpus: vcpus,
-        max_pages: u64::MAX >> PAGE_SHIFT,
-        max_port: MAX_PORT,
-        max_grant_frames: params.gnttab_max_frames,
-        max_maptrack_frames: params.gnttab_max_maptrack_frames,
-        max_grant_version: hv.settings.max_grant_version,
-        paging_pool: None,
-        handle: [0; 16],
-        interrupts: hv.arch.lines().saturating_sub(32),
-        gic_version: 0,
-        runstate_translated: None,
-    }
 }
 
 /// What dom0's device tree is made of.
@@ -339,20 +306,7 @@ fn start(
     vcpus: u32,
     params: &Params,
 ) -> Result<(), Failure> {
-    for n in 0..vcpus {
-        let vcpu = cannot(
-            domain.add_vcpu(hv, VcpuId(n)),
-            "a vCPU of dom0 cannot be made",
-        )?;
-        if params.dom0_vcpus_pin
-            && let Some(slot) = vcpu.slot()
-        {
-            let home = CpuMask::one(CpuId(n % hv.cpu_count()));
-            let pinned = hv.sched.set_affinity(slot, &home, &home, hv.arch.now());
-            cannot(pinned, "a vCPU of dom0 cannot be pinned")?;
-        }
-    }
-    let first = domain.vcpu(VcpuId(0)).ok_or("dom0 has no vCPU")?;
+    let first = add_vcpus(hv, domain, vcpus, params)?;
     first.context().start_at(plan.entry(), tree_at.0);
     hv.publish_wallclock(domain);
     log::info!(

@@ -11,7 +11,7 @@ use xen_core::mem::ranges::{BootMemory, PhysRange};
 use xen_core::{HostPhysAddr, PAGE_SIZE};
 
 use super::super::{halt, heap};
-use super::Failure;
+use boot::dom0::Failure;
 
 /// An unpacked kernel.
 pub(crate) struct Unpacked {

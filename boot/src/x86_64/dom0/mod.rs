@@ -6,7 +6,7 @@
 mod kernel;
 mod memory;
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -15,6 +15,7 @@ use arch_x86::host::percpu;
 use arch_x86::machine::X86;
 use arch_x86::machine::start::Start;
 use boot::cmdline::{BootScrub, Params};
+use boot::dom0::{Failure, add_vcpus, cannot, config};
 use boot::multiboot::BootInfo;
 use boot::pvh::acpi;
 use boot::pvh::memory_map::{Dom0Memory, to_e820};
@@ -22,27 +23,12 @@ use boot::pvh::plan::{Plan, Request};
 use boot::range::PhysRange;
 use xen_abi::memory::E820Entry;
 use xen_core::mem::Frames;
-use xen_core::sched::Scheduler as _;
-use xen_core::{
-    Arch, CpuId, CpuMask, Domain, DomainConfig, DomainId, GuestPhysAddr, Hypervisor, PAGE_SHIFT,
-    VcpuId,
-};
+use xen_core::{Domain, GuestPhysAddr, Hypervisor, PAGE_SHIFT};
 
 use super::firmware::Firmware;
 use super::memory::{Memory, free, module_bytes};
 use super::{console, hardware};
 use kernel::Unpacked;
-
-/// Ports a domain that manages others needs many of: all there are.
-const MAX_PORT: u32 = xen_abi::event_channel::FIFO_NR_CHANNELS - 1;
-
-/// Why dom0 cannot be built; the message is for the administrator.
-pub(super) type Failure = String;
-
-/// Says what was attempted.
-fn cannot<T, E: core::fmt::Debug>(result: Result<T, E>, what: &str) -> Result<T, Failure> {
-    result.map_err(|e| alloc::format!("{what}: {e:?}"))
-}
 
 /// A dom0 whose memory is set apart.
 pub(crate) struct Prepared {
@@ -138,26 +124,6 @@ fn report(memory: &Dom0Memory) {
     }
 }
 
-fn config<B: HvmBackend>(hv: &Hypervisor<X86<B>>, params: &Params, vcpus: u32) -> DomainConfig {
-    DomainConfig {
-        id: DomainId::DOM0,
-        privileged: true,
-        hardware: true,
-        direct_mapped: true,
-        max_vcpus: vcpus,
-        max_pages: u64::MAX >> PAGE_SHIFT,
-        max_port: MAX_PORT,
-        max_grant_frames: params.gnttab_max_frames,
-        max_maptrack_frames: params.gnttab_max_maptrack_frames,
-        max_grant_version: hv.settings.max_grant_version,
-        paging_pool: None,
-        handle: [0; 16],
-        interrupts: 0,
-        gic_version: 0,
-        runstate_translated: None,
-    }
-}
-
 /// Makes dom0 and lets its first vCPU go.
 ///
 /// # Errors
@@ -173,14 +139,13 @@ pub(crate) fn build<B: HvmBackend>(
         vcpus,
     } = prepared;
     let domain = cannot(
-        Domain::new(hv, config(hv, params, vcpus)),
+        Domain::new(hv, config(&hv.settings, params, vcpus, 0)),
         "dom0 cannot be made",
     )?;
     cannot(
         memory::map(&domain, &plan.memory),
         "dom0's memory cannot be mapped",
     )?;
-    *domain.memory_map.write() = to_e820(&plan.memory.map);
     *domain.memory_map.write() = to_e820(&plan.memory.map);
     let loaded = kernel
         .vmlinux
@@ -197,20 +162,7 @@ pub(crate) fn build<B: HvmBackend>(
     }
     memory::release(hv.frames, kernel.file.as_slice());
     cannot(hv.domains.insert(domain.clone()), "dom0 is there already")?;
-    for n in 0..vcpus {
-        let vcpu = cannot(
-            domain.add_vcpu(hv, VcpuId(n)),
-            "a vCPU of dom0 cannot be made",
-        )?;
-        if params.dom0_vcpus_pin
-            && let Some(slot) = vcpu.slot()
-        {
-            let home = CpuMask::one(CpuId(n % hv.cpu_count()));
-            let pinned = hv.sched.set_affinity(slot, &home, &home, hv.arch.now());
-            cannot(pinned, "a vCPU of dom0 cannot be pinned")?;
-        }
-    }
-    let first = domain.vcpu(VcpuId(0)).ok_or("dom0 has no vCPU")?;
+    let first = add_vcpus(hv, &domain, vcpus, params)?;
     let entry = plan.kernel.entry;
     first.arch.start_with(Start::pvh(entry, *start_info));
     hv.publish_wallclock(&domain);
