@@ -46,6 +46,8 @@ impl Buddy {
         self.free += 1 << order;
     }
 
+    /// Takes a block off its list. Its head is no free block's any more from here on, under the lock: whoever frees the
+    /// neighbour meanwhile must not join the two.
     fn unlink(&mut self, banks: &[Bank], info: &FrameInfo) {
         let order = info.order();
         let (prev, next) = info.links();
@@ -60,6 +62,7 @@ impl Buddy {
         if let Some(n) = Self::info(banks, next) {
             n.set_prev(prev);
         }
+        info.set_kind(Kind::FreeTail, 0);
         self.free -= 1 << order;
     }
 
@@ -79,7 +82,6 @@ impl Buddy {
                 break;
             }
             self.unlink(banks, info);
-            info.set_kind(Kind::FreeTail, 0);
             if let Some(head) = bank.info(mfn) {
                 head.set_kind(Kind::FreeTail, 0);
             }

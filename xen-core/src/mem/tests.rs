@@ -1,6 +1,6 @@
 //! Tests of the frame allocator.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
@@ -183,4 +183,29 @@ proptest! {
         });
         prop_assert!(frames.alloc(DomainId(1), largest.unwrap(), AllocFlags::empty()).is_ok());
     }
+}
+
+#[test]
+fn no_frame_is_handed_out_twice_while_other_cpus_free_its_neighbours() {
+    const FRAMES: usize = 16;
+    let memory = SoftFrames::new(FRAMES);
+    let frames = memory.frames();
+    let taken: [AtomicBool; FRAMES] = [const { AtomicBool::new(false) }; FRAMES];
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    let Ok(frame) = frames.alloc_page(DomainId(1)) else {
+                        continue;
+                    };
+                    let place = &taken[(frame.mfn().0 - SOFT_BASE.0) as usize];
+                    assert!(!place.swap(true, Ordering::SeqCst), "{frame:?} has two owners");
+                    place.store(false, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(frames.free_frames(), FRAMES as u64);
+    let whole = frames.alloc(DomainId(1), 4, AllocFlags::empty());
+    assert!(whole.is_ok(), "the free lists are damaged");
 }
