@@ -53,6 +53,7 @@ pub fn config(settings: &Settings, params: &Params, vcpus: u32, interrupts: u32)
         id: DomainId::DOM0,
         privileged: true,
         hardware: true,
+        xenstore: false,
         direct_mapped: true,
         max_vcpus: vcpus,
         max_pages: u64::MAX >> PAGE_SHIFT,

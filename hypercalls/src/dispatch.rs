@@ -43,6 +43,11 @@ impl<A: Arch> Table<A> {
         rows[number::EVENT_CHANNEL_OP.0 as usize] = Some(crate::event_channel::event_channel_op);
         rows[number::PHYSDEV_OP.0 as usize] = Some(crate::physdev::physdev_op);
         rows[number::HVM_OP.0 as usize] = Some(crate::hvm::hvm_op);
+        #[cfg(feature = "mgmt_hypercalls")]
+        {
+            rows[number::DOMCTL.0 as usize] = Some(crate::domctl::domctl);
+            rows[number::SYSCTL.0 as usize] = Some(crate::sysctl::sysctl);
+        }
         rows
     };
 }

@@ -12,6 +12,8 @@ extern crate alloc;
 mod call;
 mod console;
 mod dispatch;
+#[cfg(feature = "mgmt_hypercalls")]
+mod domctl;
 mod event_channel;
 mod grant_table;
 mod hvm;
@@ -21,6 +23,8 @@ mod multicall;
 mod physdev;
 mod platform;
 mod sched;
+#[cfg(feature = "mgmt_hypercalls")]
+mod sysctl;
 mod vcpu;
 mod version;
 #[cfg(feature = "vm_assist")]

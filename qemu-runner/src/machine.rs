@@ -16,6 +16,7 @@ pub(crate) use accel::obstacle as kvm_obstacle;
 use crate::cli::{Arch, BootArgs, Damage, Dom0, Firmware, Hypervisor};
 use crate::paths::Paths;
 use crate::process::tethered;
+use crate::toolstack::{self, Toolstacks};
 use crate::units::format_size;
 use crate::{build, debian, initramfs};
 use anyhow::{Context as _, Result};
@@ -102,8 +103,21 @@ impl Payload {
             (None, _) => {
                 let initrd = scratch.join("initrd.gz");
                 let busybox = debian::busybox(paths, boot.arch)?;
-                let drivers = devices::drivers(boot);
-                initramfs::make(&busybox, debian_kernel.as_ref(), &drivers, exec, &initrd)?;
+                let mut drivers = devices::drivers(boot);
+                let toolstacks = if boot.toolstack.is_empty() {
+                    None
+                } else {
+                    drivers.extend(toolstack::DRIVERS);
+                    Some(Toolstacks::fetch(paths, boot.arch, &boot.toolstack)?)
+                };
+                initramfs::Contents {
+                    busybox: &busybox,
+                    kernel: debian_kernel.as_ref(),
+                    drivers: &drivers,
+                    toolstacks: toolstacks.as_ref(),
+                    exec,
+                }
+                .make(&initrd)?;
                 Some(initrd)
             }
         };
@@ -120,7 +134,7 @@ fn common(boot: &BootArgs, kvm: bool) -> Vec<String> {
         "-smp",
         &boot.smp().to_string(),
         "-m",
-        &format_size(boot.memory),
+        &format_size(boot.memory()),
         "-display",
         "none",
         "-monitor",
@@ -136,7 +150,7 @@ fn common(boot: &BootArgs, kvm: bool) -> Vec<String> {
 
 /// The hypervisor's command line.
 fn hypervisor_line(boot: &BootArgs) -> String {
-    let dom0_mem = format_size(boot.dom0_mem);
+    let dom0_mem = format_size(boot.dom0_mem());
     let line = match (boot.arch, boot.hypervisor) {
         (Arch::Aarch64, _) => format!("console=dtuart dom0_mem={dom0_mem} bootscrub=0"),
         (Arch::X86_64, Hypervisor::Oxen) => {

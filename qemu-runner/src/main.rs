@@ -21,6 +21,7 @@ mod scenarios;
 mod setup;
 mod testing;
 mod toolchain;
+mod toolstack;
 mod ui;
 mod units;
 

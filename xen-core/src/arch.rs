@@ -66,7 +66,7 @@ pub struct SharedLayout {
 ///
 /// Methods are called with interrupts masked: the hypervisor never takes an interrupt while its own code
 /// runs. It asks [`Arch::interrupt_pending`] in long work and handles interrupts in [`Arch::poll_interrupts`].
-pub trait Arch: Sized + Send + Sync + 'static {
+pub trait Arch: crate::manage::Manage + Sized + Send + Sync + 'static {
     /// The bits of p2m entries.
     type Pte: PteFormat;
     /// Identifies a p2m to the CPU's translation caches (VMID, ASID); given back when dropped. It is also the place of an

@@ -4,7 +4,7 @@ mod table;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, RwLock};
 
@@ -39,6 +39,8 @@ pub struct DomainConfig {
     pub privileged: bool,
     /// Owns the machine's devices.
     pub hardware: bool,
+    /// Runs xenstore for the others, and may look at them for that.
+    pub xenstore: bool,
     /// Guest frames are machine frames.
     pub direct_mapped: bool,
     /// Number of vCPUs it can have, at least 1.
@@ -114,6 +116,8 @@ pub struct Domain<A: Arch> {
     lifecycle: Mutex<Lifecycle>,
     crashed: AtomicBool,
     watchdogs: Mutex<[Option<TimerHandle>; WATCHDOGS]>,
+    /// Identifier of the domain whose device model it is; `DOMID_INVALID` for none.
+    serves: AtomicU16,
 }
 
 impl<A: Arch> Domain<A> {
@@ -148,6 +152,7 @@ impl<A: Arch> Domain<A> {
             lifecycle: Mutex::new(Lifecycle::default()),
             crashed: AtomicBool::new(false),
             watchdogs: Mutex::new([const { None }; WATCHDOGS]),
+            serves: AtomicU16::new(DomainId::INVALID.0),
             config,
         }))
     }
@@ -160,6 +165,16 @@ impl<A: Arch> Domain<A> {
     /// Whether it may use the control interfaces.
     pub const fn privileged(&self) -> bool {
         self.config.privileged
+    }
+
+    /// Whether `other` is its device model.
+    pub fn is_served_by(&self, other: &Self) -> bool {
+        other.serves.load(Ordering::Acquire) == self.id().0
+    }
+
+    /// Makes it the device model of another domain, of none with `DOMID_INVALID`.
+    pub fn serve(&self, other: DomainId) {
+        self.serves.store(other.0, Ordering::Release);
     }
 
     /// Number of vCPUs it can have.

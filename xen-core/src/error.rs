@@ -79,5 +79,11 @@ impl Error {
     }
 }
 
+impl From<xen_abi::versioned::DecodeError> for Error {
+    fn from(_: xen_abi::versioned::DecodeError) -> Self {
+        Self::Inval
+    }
+}
+
 /// Result of an operation of the hypervisor.
 pub type Result<T, E = Error> = core::result::Result<T, E>;

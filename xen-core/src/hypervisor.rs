@@ -8,6 +8,7 @@ use spin::Mutex;
 use xen_abi::sched::ShutdownReason;
 
 use crate::console::Console;
+use crate::manage::ManagementLock;
 use crate::mem::Frames;
 use crate::sched::{AnyScheduler, Params, Scheduler as _, SchedulerKind, Slot};
 use crate::timer::{TimerHandle, Timers};
@@ -86,6 +87,8 @@ pub struct Hypervisor<A: Arch> {
     pub console: &'static Console,
     /// Choices made at boot.
     pub settings: Settings,
+    /// Held by whoever changes what domains there are, or what they are.
+    pub management: ManagementLock,
     /// Wall-clock time of system time 0, in nanoseconds since 1970.
     pub wallclock: Mutex<u64>,
     cpus: Box<[Pcpu]>,
@@ -121,6 +124,7 @@ impl<A: Arch> Hypervisor<A> {
             sched: AnyScheduler::new(settings.scheduler, count),
             timers: Timers::new(count),
             console,
+            management: ManagementLock::default(),
             wallclock: Mutex::new(settings.boot_wallclock),
             settings,
             cpus,

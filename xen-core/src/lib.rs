@@ -21,6 +21,7 @@ pub mod hardware;
 mod heap;
 mod hypervisor;
 mod keys;
+pub mod manage;
 pub mod mem;
 pub mod p2m;
 pub mod policy;

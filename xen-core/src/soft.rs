@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod machine;
+mod manage;
 
 pub use machine::Machine;
 

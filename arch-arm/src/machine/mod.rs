@@ -4,6 +4,7 @@ mod domain;
 mod exits;
 mod firmware;
 mod interrupts;
+mod manage;
 mod timers;
 mod vcpu;
 mod vmid;

@@ -31,6 +31,7 @@ mod hypercall_page;
 pub mod inject;
 mod interrupts;
 mod lapic;
+mod manage;
 mod memory;
 mod msrs;
 mod passthrough;

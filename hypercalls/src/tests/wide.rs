@@ -5,13 +5,16 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 
+use xen_abi::domctl::{ArchConfig, CreateDomain, Interface};
 use xen_abi::features::Features;
+use xen_abi::versioned::{Machine, Wire};
 use xen_core::console::Console;
+use xen_core::manage::{Host, Manage};
 use xen_core::mem::SoftFrames;
 use xen_core::soft::{OddPte, Soft, SoftContext};
 use xen_core::{
-    Arch, CpuId, Domain, DomainConfig, Exit, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor, Mfn,
-    Result, Settings, SharedLayout, Time, Vcpu, VcpuId,
+    Arch, CpuId, Domain, DomainConfig, Error, Exit, Gfn, GuestPhysAddr, GuestVirtAddr, Hypervisor,
+    Mfn, Result, Settings, SharedLayout, Time, Vcpu, VcpuId,
 };
 
 pub(super) struct Wide;
@@ -115,5 +118,30 @@ impl Arch for Wide {
     }
     fn dump_context(_: &SoftContext, _: &mut dyn fmt::Write) -> fmt::Result {
         Ok(())
+    }
+}
+
+impl Manage for Wide {
+    const MACHINE: Machine = Soft::MACHINE;
+
+    fn configure(
+        _: &Hypervisor<Self>,
+        _: Interface,
+        _: &mut CreateDomain,
+        _: &mut DomainConfig,
+    ) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    fn arch_config(_: &Domain<Self>) -> ArchConfig {
+        <ArchConfig as Wire>::absent()
+    }
+    fn address_bits(_: &Domain<Self>) -> u8 {
+        48
+    }
+    fn host(_: &Hypervisor<Self>) -> Host {
+        unreachable!("no test asks this machine")
+    }
+    fn vcpu_context_size(_: Interface) -> usize {
+        0
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Arch, BuildOptions};
 use crate::debian::Suite;
+use crate::toolstack::Release;
 use crate::ui::warn;
 use crate::units;
 use anyhow::bail;
@@ -43,12 +44,13 @@ pub(crate) struct BootArgs {
     /// [default: 2; 1 on x86_64].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
     smp: Option<u32>,
-    /// The machine's RAM, such as 2G or 1536M.
-    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = size)]
-    pub memory: u64,
-    /// dom0's share of it.
-    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size)]
-    pub dom0_mem: u64,
+    /// The machine's RAM, such as 2G or 1536M [default: 2G].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// dom0's share of it [default: 512M; 768M with --toolstack, which takes at least 384M, and 64M for each further
+    /// release].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    dom0_mem: Option<u64>,
     /// Version of the Arm interrupt controller, 2 or 3 [default: 3].
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(2..=3))]
     gic: Option<u32>,
@@ -80,6 +82,12 @@ pub(crate) struct BootArgs {
     /// Count instructions: one virtual nanosecond each, so that two runs take the same path. One CPU only.
     #[arg(long)]
     pub icount: bool,
+    /// Put Debian's own toolstack of this release of Xen into dom0 (4.14, 4.17 or 4.20; Debian 11, 12 and 13), with its
+    /// daemons running, and a guest: `xl create /etc/xen/guest.cfg` boots Debian's cloud kernel. Of several, separated by
+    /// commas, the first one runs the daemons and is meant by plain commands; `with 4.20 xl info` means another. See the end
+    /// of this help for what else there is in dom0.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "RELEASES")]
+    pub toolstack: Vec<Release>,
     /// Break something on the way, to see what the hypervisor says.
     #[arg(long, value_enum, hide = true)]
     pub damage: Option<Damage>,
@@ -93,6 +101,17 @@ impl BootArgs {
             Arch::Aarch64 => Suite::Bookworm,
             Arch::X86_64 => Suite::Trixie,
         }))
+    }
+
+    /// The machine's RAM, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.unwrap_or(2 * units::GIB)
+    }
+
+    /// dom0's share of it, in bytes.
+    pub(crate) fn dom0_mem(&self) -> u64 {
+        let toolstack = if self.toolstack.is_empty() { 0 } else { 256 };
+        self.dom0_mem.unwrap_or((512 + toolstack) * units::MIB)
     }
 
     /// Physical CPUs. Counting instructions takes one.
@@ -155,6 +174,7 @@ impl BootArgs {
         if exec && matches!(self.dom0(), Dom0::Guest(_)) {
             bail!("--exec needs a Linux kernel as dom0, and this one is a test guest");
         }
+        self.check_toolstack()?;
         for (option, file) in [
             ("--initrd", self.initrd.clone()),
             (
@@ -176,9 +196,35 @@ impl BootArgs {
                 bail!("{option} {}: there is no such file", file.display());
             }
         }
-        if self.dom0_mem >= self.memory && self.damage.is_none() {
+        if self.dom0_mem() >= self.memory() && self.damage.is_none() {
             warn!(
                 "dom0 is to have all of the machine's memory or more: see --memory and --dom0-mem"
+            );
+        }
+        Ok(())
+    }
+
+    /// A toolstack lives in the initramfs that the runner makes.
+    fn check_toolstack(&self) -> anyhow::Result<()> {
+        let mut rest = &self.toolstack[..];
+        while let [release, others @ ..] = rest {
+            if others.contains(release) {
+                bail!("--toolstack names {} twice", release.number());
+            }
+            rest = others;
+        }
+        if self.toolstack.is_empty() {
+            return Ok(());
+        }
+        if self.initrd.is_some() {
+            bail!("--toolstack needs the initramfs that the runner makes: leave --initrd out");
+        }
+        if matches!(self.dom0(), Dom0::Guest(_)) {
+            bail!("--toolstack needs a Linux kernel as dom0, and this one is a test guest");
+        }
+        if self.firmware == Firmware::Pvh {
+            bail!(
+                "--firmware pvh: QEMU hands over one module, so dom0 has no initramfs for --toolstack"
             );
         }
         Ok(())

@@ -24,7 +24,7 @@ fn defaults() {
     assert_eq!(args.boot.dom0(), Dom0::Debian(Suite::Bookworm));
     assert_eq!(args.boot.firmware, Firmware::Kernel);
     assert_eq!(
-        (args.boot.smp(), args.boot.gic(), args.boot.memory),
+        (args.boot.smp(), args.boot.gic(), args.boot.memory()),
         (2, 3, 2 * units::GIB)
     );
     assert_eq!(args.boot.hypervisor, Hypervisor::Oxen);
@@ -60,7 +60,7 @@ fn options_take_values_that_look_like_options() {
     assert_eq!(args.exec.as_deref(), Some("-x"));
     assert_eq!(args.boot.cmdline, "--odd");
     assert_eq!(args.boot.build.features, ["a", "b"]);
-    assert_eq!(args.boot.memory, units::GIB);
+    assert_eq!(args.boot.memory(), units::GIB);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::apt::Apt;
 use super::{Suite, deb_arch};
 use crate::cli::Arch;
 use crate::paths::{self, Paths};
-use crate::process::show;
+use crate::process::{self, show};
 use crate::ui::{self, say, warn};
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const SUMS: &str = "SHA256SUMS";
+/// What the package needs, as its control file has it.
+const DEPENDS: &str = "DEPENDS";
 
 /// The folder with `parts` of a package, fetched where the cache lacks it. `resolve` turns `name`, under which the
 /// result is remembered, into the package to fetch.
@@ -149,6 +151,13 @@ fn unpack(deb: &Path, dir: &Path, parts: &[&str]) -> Result<()> {
             show(&tar)
         );
     }
+    let depends = process::output(
+        Command::new("dpkg-deb")
+            .arg("--field")
+            .arg(deb)
+            .args(["Depends", "Pre-Depends"]),
+    )?;
+    paths::write(&partial.join(DEPENDS), depends)?;
     let mut sums = String::new();
     for file in files(&partial)? {
         let name = file.strip_prefix(&partial)?.display().to_string();
@@ -156,6 +165,24 @@ fn unpack(deb: &Path, dir: &Path, parts: &[&str]) -> Result<()> {
     }
     paths::write(&partial.join(SUMS), sums)?;
     std::fs::rename(&partial, dir).with_context(|| format!("cannot move {}", partial.display()))
+}
+
+/// The packages that an unpacked one depends on; of alternatives the first, without versions.
+pub(super) fn depends(dir: &Path) -> Result<Vec<String>> {
+    let file = dir.join(DEPENDS);
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(names_in(&text))
+}
+
+fn names_in(fields: &str) -> Vec<String> {
+    fields
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .flat_map(|(_, list)| list.split(','))
+        .filter_map(|dependency| dependency.split_whitespace().next())
+        .map(|name| name.split(':').next().unwrap_or(name).to_owned())
+        .collect()
 }
 
 /// Compares every file of an unpacked package with what was unpacked.
@@ -245,6 +272,13 @@ mod tests {
         );
         assert!(sha256(&dir.join("none")).is_err());
         std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn dependencies_are_names() {
+        let text = "Depends: libc6 (>= 2.38), python3:any, lsb-base (>= 3) | sysvinit-utils\nPre-Depends: libz1\n";
+        assert_eq!(names_in(text), ["libc6", "python3", "lsb-base", "libz1"]);
+        assert!(names_in("").is_empty());
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 mod apt;
 mod deb;
+mod toolstack;
 
 pub(crate) use deb::files;
+pub(crate) use toolstack::{guest_kernel, toolstack};
 
 use crate::cli::Arch;
 use crate::paths::Paths;
@@ -101,10 +103,20 @@ fn kernel_package(arch: Arch) -> String {
 
 /// The kernel that `suite` has now, or the one the cache has already.
 pub(crate) fn kernel(paths: &Paths, suite: Suite, arch: Arch) -> Result<Kernel> {
-    // The package without a version is an empty one that depends on the current kernel.
-    let package = kernel_package(arch);
-    let dir = deb::unpacked(paths, suite, arch, &package, KERNEL_PARTS, |apt| {
-        let depends = apt.show(&package)?.depends;
+    kernel_in(paths, suite, arch, &kernel_package(arch), KERNEL_PARTS)
+}
+
+/// `parts` of the kernel that a package without a version stands for.
+fn kernel_in(
+    paths: &Paths,
+    suite: Suite,
+    arch: Arch,
+    package: &str,
+    parts: &[&str],
+) -> Result<Kernel> {
+    // It is an empty one that depends on the current kernel.
+    let dir = deb::unpacked(paths, suite, arch, package, parts, |apt| {
+        let depends = apt.show(package)?.depends;
         versioned_kernel(&depends)
             .with_context(|| format!("{package} depends on no kernel: `{depends}`"))
     })?;

@@ -23,6 +23,15 @@ impl<A: Arch> Domains<A> {
         self.0.read().get(&id).cloned()
     }
 
+    /// The domain with this identifier, or else the one with the next higher.
+    pub fn at_or_above(&self, id: DomainId) -> Option<Arc<Domain<A>>> {
+        self.0
+            .read()
+            .range(id..)
+            .next()
+            .map(|(_, domain)| domain.clone())
+    }
+
     /// All domains, by rising identifier.
     pub fn all(&self) -> Vec<Arc<Domain<A>>> {
         self.0.read().values().cloned().collect()

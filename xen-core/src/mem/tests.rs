@@ -199,7 +199,10 @@ fn no_frame_is_handed_out_twice_while_other_cpus_free_its_neighbours() {
                         continue;
                     };
                     let place = &taken[(frame.mfn().0 - SOFT_BASE.0) as usize];
-                    assert!(!place.swap(true, Ordering::SeqCst), "{frame:?} has two owners");
+                    assert!(
+                        !place.swap(true, Ordering::SeqCst),
+                        "{frame:?} has two owners"
+                    );
                     place.store(false, Ordering::SeqCst);
                 }
             });

@@ -49,6 +49,7 @@ impl Machine {
             id: DomainId(id),
             privileged: id == 0,
             hardware: id == 0,
+            xenstore: false,
             direct_mapped: false,
             max_vcpus: 4,
             max_pages: 1 << 16,
