@@ -11,5 +11,6 @@ pub mod guest;
 pub mod host;
 #[cfg(target_arch = "aarch64")]
 pub mod machine;
+pub mod manage;
 pub mod stage2;
 pub mod vgic;

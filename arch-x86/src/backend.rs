@@ -140,8 +140,17 @@ pub trait HvmBackend: Sized + Send + Sync + 'static {
     fn tsc_ratio(&self) -> Option<(u8, u8)>;
 
     /// Has the guest's time-stamp counter be the host's times `ratio`, before the offset is added; from the next
-    /// [`load`](Self::load) on. Without effect where [`Self::tsc_ratio`] is `None`.
+    /// [`load`](Self::load) on, and so legal while the vCPU is loaded nowhere. Without effect where [`Self::tsc_ratio`] is `None`.
     fn set_tsc_ratio(&self, vcpu: &mut Self::Vcpu, ratio: u64);
+
+    /// Says whether the guest's instructions that read the time-stamp counter exit. At first none does.
+    fn set_tsc_exits(&self, vcpu: &mut Self::Vcpu, exits: bool);
+
+    /// Whether the last exit left the host's registers in the control structure where the guest's should be. No CPU does that;
+    /// an emulator was seen to. The vCPU is loaded.
+    fn lost_guest_state(&self, _vcpu: &Self::Vcpu) -> bool {
+        false
+    }
 
     /// Reads the registers that are in the control structure.
     fn state(&self, vcpu: &Self::Vcpu) -> GuestState;

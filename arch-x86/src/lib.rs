@@ -11,6 +11,7 @@
 //! | [`emulate`] | page-table walks, and instructions that are carried out for a guest: pure |
 //! | [`policy`] | what a guest sees of the CPU: pure |
 //! | [`platform`] | interrupt controllers, timers, ports and PCI configuration around a guest's CPUs: pure |
+//! | [`save`] | a domain's context as records: pure |
 //! | [`select`] | which extension a CPU has, from its CPUID leaves |
 //! | [`second_level`] | entries of EPT and of nested page tables, for the core's p2m |
 //! | [`hypercall`], [`layout`] | registers and pages of the hypercall interface |
@@ -38,6 +39,7 @@ pub mod layout;
 pub mod machine;
 pub mod platform;
 pub mod policy;
+pub mod save;
 pub mod second_level;
 pub mod select;
 #[cfg(feature = "svm")]

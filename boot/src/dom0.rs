@@ -6,8 +6,7 @@ use alloc::sync::Arc;
 
 use xen_core::sched::{Scheduler as _, SchedulerKind};
 use xen_core::{
-    Arch, CpuId, CpuMask, Domain, DomainConfig, DomainId, Hypervisor, PAGE_SHIFT, Settings, Vcpu,
-    VcpuId,
+    Arch, CpuId, CpuMask, Domain, DomainConfig, DomainId, Hypervisor, Settings, Vcpu, VcpuId,
 };
 
 use crate::cmdline::{Params, SchedulerName};
@@ -41,6 +40,8 @@ pub fn settings(params: &Params, line: &str, boot_wallclock: u64) -> Settings {
         command_line: line.to_string(),
         version: VERSION,
         max_grant_version: u32::from(params.gnttab.max_version.unwrap_or(1)),
+        max_grant_frames: params.gnttab_max_frames,
+        max_maptrack_frames: params.gnttab_max_maptrack_frames,
         transitive_grants: params.gnttab.transitive,
         runstate_translated: params.runstate_translate,
         boot_wallclock,
@@ -56,7 +57,7 @@ pub fn config(settings: &Settings, params: &Params, vcpus: u32, interrupts: u32)
         xenstore: false,
         direct_mapped: true,
         max_vcpus: vcpus,
-        max_pages: u64::MAX >> PAGE_SHIFT,
+        max_pages: u64::MAX,
         max_port: MAX_PORT,
         max_grant_frames: params.gnttab_max_frames,
         max_maptrack_frames: params.gnttab_max_maptrack_frames,
@@ -65,6 +66,7 @@ pub fn config(settings: &Settings, params: &Params, vcpus: u32, interrupts: u32)
         handle: [0; 16],
         interrupts,
         gic_version: 0,
+        relaxed_msrs: false,
         runstate_translated: None,
     }
 }

@@ -5,6 +5,7 @@ use xen_abi::event_channel::{
     EvtchnOp, EvtchnSend, EvtchnState, ExpandArray, InitControl, Reset, SetPriority, Status,
     Unmask,
 };
+use xen_abi::xen::Virq;
 use xen_core::evtchn::Use;
 use xen_core::policy::Verb;
 use xen_core::{Arch, Domain, DomainId, Error, Gfn, Port, Result, VcpuId};
@@ -44,6 +45,10 @@ pub(crate) fn event_channel_op<A: Arch>(
             let mut op: BindVirq = call.read(arg)?;
             op.port = own.bind_virq(domain, op.virq.0, VcpuId(op.vcpu))?.0;
             tell(call, arg, &op, domain, op.port)?;
+            if op.virq == Virq::DOM_EXC {
+                // Somebody begins to ask which domains changed.
+                call.hv.domains.note_all();
+            }
         }
         EvtchnOp::BIND_IPI => {
             let mut op: BindIpi = call.read(arg)?;

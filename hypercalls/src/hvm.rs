@@ -3,9 +3,10 @@
 use xen_abi::hvm_op::{
     EvtchnUpcallVector, GetMemType, GetTime, HvmOp, MemType, PagetableDying, Param,
 };
+use xen_abi::hvm_params::HvmParam;
 use xen_core::p2m::P2mType;
 use xen_core::policy::Verb;
-use xen_core::{Arch, Error, Gfn, Result, VcpuId};
+use xen_core::{Arch, Domain, Error, Gfn, GuestPhysAddr, Result, VcpuId};
 
 use crate::call::{Call, DONE, Outcome};
 
@@ -64,8 +65,6 @@ pub(crate) fn hvm_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result
 
 /// The first vector that is no exception's.
 const FIRST_VECTOR: u8 = 16;
-/// How events are announced (`HVM_PARAM_CALLBACK_IRQ`).
-const CALLBACK_IRQ: u32 = 0;
 
 fn set_param<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
     let param: Param = call.read(arg)?;
@@ -73,10 +72,23 @@ fn set_param<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
     let own = target.id() == call.domain().id();
     let index = param.index.0;
     A::check_param(index, own, true)?;
-    if index == CALLBACK_IRQ {
-        call.hv.arch.set_callback(&target, param.value)?;
+    match param.index {
+        HvmParam::CALLBACK_IRQ => call.hv.arch.set_callback(&target, param.value)?,
+        HvmParam::IDENT_PT => return set_identity_map(call, &target, param.value),
+        _ => {}
     }
     A::set_param(&mut target.params.lock(), index, param.value)?;
+    DONE
+}
+
+/// `HVM_PARAM_IDENT_PT`: changes what the domain's vCPUs run on, which no other change to them may meet. Where there is no
+/// management, nothing could, and the lock is always free.
+///
+/// Errors: [`Error::Restart`] while the lock is another's.
+fn set_identity_map<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, at: u64) -> Result<Outcome> {
+    let _guard = call.hv.management.acquire()?;
+    A::set_identity_map(call.hv, target, GuestPhysAddr(at))?;
+    A::set_param(&mut target.params.lock(), HvmParam::IDENT_PT.0, at)?;
     DONE
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn xen_version<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> R
             DONE
         }
         VersionOp::GUEST_HANDLE => {
-            let handle = call.domain().config.handle;
+            let handle = call.domain().control.handle();
             call.write(arg, &handle)?;
             DONE
         }

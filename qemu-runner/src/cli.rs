@@ -31,7 +31,17 @@ const EXAMPLES: &str = "Examples:\n  \
     cargo xen run --smp 4 --gic 2 --dom0 debian-13      another machine, another kernel\n  \
     cargo xen run --firmware uefi                       the same from UEFI firmware, by GRUB\n  \
     cargo xen run --arch x86_64 --disk 1G --network     x86-64, with PCI devices for dom0\n  \
-    cargo xen run --hypervisor xen                      the same boot on Debian's Xen";
+    cargo xen run --hypervisor xen                      the same boot on Debian's Xen\n  \
+    cargo xen run --toolstack 4.17 --exec 'xl create /etc/xen/guest.cfg && guest-wait && xl list'\n\n\
+    In dom0 with --toolstack:\n  \
+    xl, xentop, xenstore-ls ...        Debian's unmodified programs; each release has a root of its own, /toolstack/RELEASE\n  \
+    with RELEASE COMMAND...            COMMAND with the toolstack of RELEASE; the daemons stay those of the first one\n  \
+    guest-wait [TEXT [SECONDS [NAME]]] wait until the guest prints TEXT, each time after the line found before; without TEXT\n  \
+    \x20                                  until it is up; the whole console is in /var/log/xen/console/guest-NAME.log\n  \
+    guest-send TEXT [NAME]             type a line on the guest's console\n  \
+    /etc/xen/guest.cfg                 128 MiB, 1 vCPU, Debian 12's cloud kernel with a shell in a small initramfs\n\
+    dom0's usual 512 MiB are enough for it; guests have what is left of --memory. Debian's Xen runs guests on an emulated\n\
+    x86-64 machine best with --icount, and only with --cmdline spec-ctrl=eager-fpu.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

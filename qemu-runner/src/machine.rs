@@ -134,7 +134,7 @@ fn common(boot: &BootArgs, kvm: bool) -> Vec<String> {
         "-smp",
         &boot.smp().to_string(),
         "-m",
-        &format_size(boot.memory()),
+        &format_size(boot.memory),
         "-display",
         "none",
         "-monitor",
@@ -150,7 +150,7 @@ fn common(boot: &BootArgs, kvm: bool) -> Vec<String> {
 
 /// The hypervisor's command line.
 fn hypervisor_line(boot: &BootArgs) -> String {
-    let dom0_mem = format_size(boot.dom0_mem());
+    let dom0_mem = format_size(boot.dom0_mem);
     let line = match (boot.arch, boot.hypervisor) {
         (Arch::Aarch64, _) => format!("console=dtuart dom0_mem={dom0_mem} bootscrub=0"),
         (Arch::X86_64, Hypervisor::Oxen) => {

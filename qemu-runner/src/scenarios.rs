@@ -1,6 +1,7 @@
 //! What is booted by `cargo xen test`, and what must be seen.
 
 mod runner;
+mod toolstack;
 mod uefi;
 mod x86;
 mod x86_ends;
@@ -335,6 +336,7 @@ pub(crate) fn all(guests: &[String], x86_guests: &[String]) -> Vec<Scenario> {
     list.extend(x86::all(x86_guests));
     list.extend(x86_guests::all());
     list.extend(x86_ends::all());
+    list.extend(toolstack::all());
     list
 }
 

@@ -261,7 +261,8 @@ mod tests {
                 .into_iter()
                 .chain(scenario.words.iter().map(String::as_str));
             assert!(Cli::try_parse_from(words).is_ok(), "{}", scenario.name);
-            assert!(scenario.bound > 0 && scenario.bound <= 300);
+            let most = if scenario.long { 900 } else { 300 };
+            assert!(scenario.bound > 0 && scenario.bound <= most);
         }
     }
 

@@ -101,6 +101,9 @@ impl Toolstacks {
     pub(crate) fn add_to(&self, archive: &mut Archive) -> Result<()> {
         let busybox = paths::read(&self.busybox)?;
         let mut programs = BTreeSet::new();
+        if let Some((_, first)) = self.trees.first() {
+            archive.file("etc/xen/xl.conf", 0o644, &first.xl_conf()?)?;
+        }
         for (release, tree) in &self.trees {
             let root = format!("toolstack/{}", release.number());
             tree.add_to(archive, &root)?;

@@ -1,6 +1,10 @@
 //! Domains.
 
+mod control;
+mod rangeset;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,11 +17,14 @@ use xen_abi::sched::ShutdownReason;
 
 use crate::evtchn::EventChannels;
 use crate::grant::GrantTable;
-use crate::mem::FrameRef;
+use crate::mem::{Claim, FrameRef};
 use crate::p2m::P2m;
+use crate::sched::Params;
 use crate::timer::TimerHandle;
-use crate::{Arch, DomainId, Error, Hypervisor, Result, Vcpu, VcpuId};
+use crate::{Arch, DomainId, Error, Hypervisor, Port, Result, Vcpu, VcpuId};
 
+pub use control::Control;
+pub use rangeset::RangeSet;
 pub use table::Domains;
 
 /// Leaves taken out of a dying domain's p2m between two looks for more urgent work.
@@ -63,9 +70,37 @@ pub struct DomainConfig {
     pub interrupts: u32,
     /// Version of the virtual interrupt controller where there are several (Arm: 2 or 3); 0 is the machine's.
     pub gic_version: u32,
+    /// Model-specific registers that nobody knows read as 0 rather than fault, and writes to them are lost (x86).
+    pub relaxed_msrs: bool,
     /// Whether run-state areas registered by virtual address are translated at registration (or else walked at each
     /// update); `None` is the administrator's choice in [`crate::Settings`], or else the architecture's.
     pub runstate_translated: Option<bool>,
+}
+
+impl DomainConfig {
+    /// An ordinary domain without memory and with one vCPU, limited as little as its own needs allow. The rest is for
+    /// whoever makes it to choose.
+    pub const fn guest(id: DomainId) -> Self {
+        Self {
+            id,
+            privileged: false,
+            hardware: false,
+            xenstore: false,
+            direct_mapped: false,
+            max_vcpus: 1,
+            max_pages: 0,
+            max_port: 0,
+            max_grant_frames: 1,
+            max_maptrack_frames: 0,
+            max_grant_version: 1,
+            paging_pool: None,
+            handle: [0; 16],
+            interrupts: 0,
+            gic_version: 0,
+            relaxed_msrs: false,
+            runstate_translated: None,
+        }
+    }
 }
 
 /// Life of a domain. Only [`Domain::kill`] and its continuation move it.
@@ -83,6 +118,8 @@ pub enum Dying {
 #[derive(Debug, Default)]
 struct Lifecycle {
     shutting_down: bool,
+    /// None of its vCPUs is on a CPU any more, and whoever wanted to know was told.
+    shut_down: bool,
     shutdown_code: Option<ShutdownReason>,
 }
 
@@ -106,6 +143,10 @@ pub struct Domain<A: Arch> {
     pub runstate_translated: bool,
     /// Bits set by `vm_assist`.
     pub vm_assist: AtomicU64,
+    /// What toolstacks told of it.
+    pub control: Control,
+    /// Memory set aside for it.
+    pub claim: Claim,
     /// The memory map that it is shown (`XENMEM_memory_map`), at most [`MEMORY_MAP_ENTRIES`]; none if empty.
     pub memory_map: RwLock<Vec<E820Entry>>,
     vcpus: RwLock<Vec<Option<Arc<Vcpu<A>>>>>,
@@ -143,6 +184,8 @@ impl<A: Arch> Domain<A> {
                 .or(hv.settings.runstate_translated)
                 .unwrap_or(A::RUNSTATE_TRANSLATED_AT_REGISTRATION),
             vm_assist: AtomicU64::new(0),
+            control: Control::new(hv, config.handle)?,
+            claim: Claim::new(hv.frames),
             memory_map: RwLock::new(Vec::new()),
             vcpus: RwLock::new((0..config.max_vcpus).map(|_| None).collect()),
             pages: AtomicU64::new(0),
@@ -177,6 +220,25 @@ impl<A: Arch> Domain<A> {
         self.serves.store(other.0, Ordering::Release);
     }
 
+    /// Makes it the device model of another domain, if it is none's yet; whether it was none's.
+    pub fn try_serve(&self, other: DomainId) -> bool {
+        let none = DomainId::INVALID.0;
+        let serves = &self.serves;
+        serves
+            .compare_exchange(none, other.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// The domain with this identifier is gone.
+    fn serves_no_longer(&self, other: DomainId) {
+        let _ = self.serves.compare_exchange(
+            other.0,
+            DomainId::INVALID.0,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+
     /// Number of vCPUs it can have.
     pub const fn max_vcpus(&self) -> u32 {
         self.config.max_vcpus
@@ -194,15 +256,22 @@ impl<A: Arch> Domain<A> {
 
     /// Makes vCPU `id`, down until something starts it.
     ///
-    /// Errors: [`Error::Inval`] beyond the domain's maximum; [`Error::Exist`]; [`Error::NoMem`].
+    /// Errors: [`Error::Inval`] beyond the domain's maximum, or for a domain that is being destroyed; [`Error::Exist`];
+    /// [`Error::NoMem`].
     pub fn add_vcpu(self: &Arc<Self>, hv: &Hypervisor<A>, id: VcpuId) -> Result<Arc<Vcpu<A>>> {
+        if id.0 >= self.max_vcpus() || !self.is_alive() {
+            return Err(Error::Inval);
+        }
         if self.vcpu(id).is_some() {
             return Err(Error::Exist);
         }
         let vcpu = Vcpu::new(hv, self.clone(), id)?;
-        match self.vcpus.write().get_mut(id.0 as usize) {
-            Some(place) => *place = Some(vcpu.clone()),
-            None => return Err(Error::Inval),
+        if let Some(place) = self.vcpus.write().get_mut(id.0 as usize) {
+            *place = Some(vcpu.clone());
+        }
+        let share = self.control.share();
+        if share != Params::default() {
+            self.share_out(hv, &vcpu, share)?;
         }
         Ok(vcpu)
     }
@@ -284,9 +353,15 @@ impl<A: Arch> Domain<A> {
         self.lifecycle.lock().shutdown_code = Some(code);
     }
 
+    /// Why it shut down, if it did and its vCPUs are off the CPUs.
+    pub fn shut_down(&self) -> Option<ShutdownReason> {
+        let life = self.lifecycle.lock();
+        life.shutdown_code.filter(|_| life.shut_down)
+    }
+
     /// Shuts the domain down: its vCPUs stop for good. The hardware domain takes the machine with it. A second
     /// call changes nothing.
-    pub fn shutdown(&self, hv: &Hypervisor<A>, code: ShutdownReason) {
+    pub fn shutdown(self: &Arc<Self>, hv: &Hypervisor<A>, code: ShutdownReason) {
         {
             let mut life = self.lifecycle.lock();
             if life.shutting_down {
@@ -299,10 +374,44 @@ impl<A: Arch> Domain<A> {
         if self.config.hardware {
             hv.hardware_domain_shutdown(code);
         }
+        hv.domains.await_end(hv, self.clone());
+    }
+
+    /// The vCPUs of a domain that shuts down are off the CPUs: whoever wants to know is told, unless it was resumed
+    /// meanwhile.
+    fn finish_shutdown(&self, hv: &Hypervisor<A>) {
+        let code = {
+            let mut life = self.lifecycle.lock();
+            if !life.shutting_down || life.shut_down {
+                return;
+            }
+            life.shut_down = true;
+            life.shutdown_code
+        };
+        let port = self.control.suspend_port.load(Ordering::SeqCst);
+        if code == Some(ShutdownReason::SUSPEND) && port != 0 {
+            // The toolstack chose the port; one through which nothing can be sent tells nobody.
+            let _ = self.evtchn.send(hv, self, Port(port));
+        } else {
+            hv.domains.note_change(hv, self.id());
+        }
+    }
+
+    /// Lets a domain that shut down, but is still there, run on. Nothing happens to one that did not.
+    pub fn resume(&self, hv: &Hypervisor<A>) {
+        {
+            let mut life = self.lifecycle.lock();
+            if !life.shutting_down {
+                return;
+            }
+            *life = Lifecycle::default();
+        }
+        self.crashed.store(false, Ordering::Release);
+        self.unpause(hv);
     }
 
     /// Ends a domain that did something no correct guest does: says why on the console and shuts it down.
-    pub fn crash(&self, hv: &Hypervisor<A>, why: core::fmt::Arguments<'_>) {
+    pub fn crash(self: &Arc<Self>, hv: &Hypervisor<A>, why: core::fmt::Arguments<'_>) {
         if !self.crashed.swap(true, Ordering::AcqRel) {
             log::error!("d{} crashed: {why}", self.id());
             self.shutdown(hv, xen_abi::sched::ShutdownReason::CRASH);
@@ -345,7 +454,11 @@ impl<A: Arch> Domain<A> {
             .is_ok()
         {
             self.pause_nosync(hv);
+            hv.domains.note_change(hv, self.id());
         }
+        // Paused for good, whatever held it.
+        self.release(hv);
+        self.claim.release();
         for vcpu in self.vcpus() {
             vcpu.retire(hv)?;
         }
@@ -369,6 +482,7 @@ impl<A: Arch> Domain<A> {
         // The vCPUs refer to the domain, which could not be freed else.
         self.vcpus.write().iter_mut().for_each(|v| *v = None);
         life.store(Dying::Dead as u32, Ordering::Release);
+        hv.domains.settle(hv);
         Ok(())
     }
 }

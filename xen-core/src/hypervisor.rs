@@ -27,6 +27,8 @@ pub enum TimerEvent<A: Arch> {
     Periodic(Arc<Vcpu<A>>),
     /// A domain's watchdog was not kicked in time.
     Watchdog(Arc<Domain<A>>),
+    /// Whoever wanted a domain to stand still has not come back.
+    Release(Arc<Domain<A>>),
 }
 
 /// Work for a CPU to do before it runs guest code again.
@@ -47,6 +49,8 @@ pub struct Pcpu {
     pub(crate) slice_end: AtomicU64,
     /// Nanoseconds spent without a vCPU.
     pub(crate) idle_time: AtomicU64,
+    /// Since when it has been idle, in nanoseconds; all ones while it is not.
+    pub(crate) idle_since: AtomicU64,
 }
 
 /// Choices made at boot.
@@ -62,6 +66,10 @@ pub struct Settings {
     pub version: (u16, u16),
     /// Highest grant-table version that domains get.
     pub max_grant_version: u32,
+    /// Grant-table frames that domains may have at most, and have by default.
+    pub max_grant_frames: u32,
+    /// Frames of grant mappings that domains may have at most, and have by default.
+    pub max_maptrack_frames: u32,
     /// Copies may follow a version 2 grant entry of one domain to a grant of another (`gnttab=transitive`).
     pub transitive_grants: bool,
     /// Whether run-state areas registered by virtual address are translated at registration, for domains whose
@@ -114,6 +122,7 @@ impl<A: Arch> Hypervisor<A> {
                 pending: AtomicU32::new(softirq::SCHEDULE),
                 slice_end: AtomicU64::new(u64::MAX),
                 idle_time: AtomicU64::new(0),
+                idle_since: AtomicU64::new(u64::MAX),
             })
             .collect();
         console.set_wallclock(settings.boot_wallclock);
@@ -135,6 +144,15 @@ impl<A: Arch> Hypervisor<A> {
     /// Number of CPUs.
     pub fn cpu_count(&self) -> u32 {
         self.cpus.len() as u32
+    }
+
+    /// Nanoseconds that a CPU has been without a vCPU so far; `None` for one that is not there.
+    pub fn idle_time(&self, cpu: CpuId) -> Option<u64> {
+        let pcpu = self.pcpu(cpu)?;
+        let before = pcpu.idle_time.load(Ordering::Relaxed);
+        let since = Time(pcpu.idle_since.load(Ordering::Relaxed));
+        // Of a CPU that is not idle, nothing has passed since the end of time.
+        Some(before.saturating_add(self.arch.now().since(since)))
     }
 
     pub(crate) fn pcpu(&self, cpu: CpuId) -> Option<&Pcpu> {
@@ -215,16 +233,18 @@ impl<A: Arch> Hypervisor<A> {
     pub fn publish_wallclock(&self, domain: &Domain<A>) {
         const SECOND: u64 = 1_000_000_000;
         // Held throughout, so that two updates do not mix.
-        let base = self.wallclock.lock();
+        let machine = self.wallclock.lock();
+        let offset = domain.control.time_offset.load(Ordering::SeqCst);
+        let seconds = (*machine / SECOND).wrapping_add_signed(offset);
         let page = domain.shared_info.page();
         let at = A::LAYOUT.wallclock;
         let version = page.load_u32(at, Ordering::Relaxed) | 1;
         page.store_u32(at, version, Ordering::SeqCst);
-        page.store_u32(at + 4, (*base / SECOND) as u32, Ordering::SeqCst);
-        page.store_u32(at + 8, (*base % SECOND) as u32, Ordering::SeqCst);
+        page.store_u32(at + 4, seconds as u32, Ordering::SeqCst);
+        page.store_u32(at + 8, (*machine % SECOND) as u32, Ordering::SeqCst);
         page.store_u32(
             A::LAYOUT.wallclock_sec_hi,
-            ((*base / SECOND) >> 32) as u32,
+            (seconds >> 32) as u32,
             Ordering::SeqCst,
         );
         page.store_u32(at, version.wrapping_add(1), Ordering::SeqCst);

@@ -2,6 +2,13 @@
 
 use crate::{Arch, Hypervisor};
 
+impl<A: Arch> Hypervisor<A> {
+    /// Acts on a debug key as if it had been typed at the hypervisor's console; one that has no meaning does nothing.
+    pub fn press_key(&self, key: u8) {
+        handle(self, key);
+    }
+}
+
 /// Acts on a key typed at the hypervisor's console.
 #[cfg(feature = "debug_keys")]
 pub(crate) fn handle<A: Arch>(hv: &Hypervisor<A>, key: u8) {

@@ -35,7 +35,9 @@ pub mod vcpu;
 
 pub use arch::{Arch, Exit, Registers, SharedLayout};
 pub use cpumask::CpuMask;
-pub use domain::{Domain, DomainConfig, Domains, Dying, HVM_PARAMS, MEMORY_MAP_ENTRIES};
+pub use domain::{
+    Control, Domain, DomainConfig, Domains, Dying, HVM_PARAMS, MEMORY_MAP_ENTRIES, RangeSet,
+};
 pub use error::{Error, Result};
 pub use hypervisor::{Hypervisor, Pcpu, Settings, TimerEvent, softirq};
 pub use run::{Dispatch, run, step};

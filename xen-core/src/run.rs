@@ -26,8 +26,12 @@ pub fn run<A: Arch>(hv: &Hypervisor<A>, dispatch: Dispatch<A>) -> ! {
 pub fn step<A: Arch>(hv: &Hypervisor<A>, dispatch: Dispatch<A>) {
     let cpu = hv.arch.this_cpu();
     do_softirqs(hv, cpu);
+    if hv.console.has_news() {
+        hv.console.announce_ring(hv);
+    }
     let now = hv.arch.now();
     let choice = hv.sched.pick(cpu, now);
+    hv.domains.settle(hv);
     if let Some(other) = choice.kick {
         hv.reschedule(other);
     }
@@ -43,11 +47,15 @@ pub fn step<A: Arch>(hv: &Hypervisor<A>, dispatch: Dispatch<A>) {
 
 fn idle<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) {
     let since = hv.arch.now();
+    if let Some(pcpu) = hv.pcpu(cpu) {
+        pcpu.idle_since.store(since.0, Ordering::Relaxed);
+    }
     if hv.pending(cpu) == 0 {
         hv.arch.wait_for_interrupt();
     }
     A::poll_interrupts(hv);
     if let Some(pcpu) = hv.pcpu(cpu) {
+        pcpu.idle_since.store(u64::MAX, Ordering::Relaxed);
         pcpu.idle_time
             .fetch_add(hv.arch.now().since(since), Ordering::Relaxed);
     }
@@ -70,6 +78,9 @@ fn run_vcpu<A: Arch>(
     vcpu.publish_time(hv, &mut context);
     vcpu.resume_ticks(hv);
     loop {
+        if hv.console.has_news() {
+            hv.console.announce_ring(hv);
+        }
         // The common case, nothing to do, costs one load.
         if hv.pending(cpu) != 0 {
             if gives_way(hv, cpu) {
@@ -146,6 +157,7 @@ fn expire_timers<A: Arch>(hv: &Hypervisor<A>, cpu: CpuId) {
             TimerEvent::Watchdog(domain) => {
                 domain.shutdown(hv, xen_abi::sched::ShutdownReason::WATCHDOG)
             }
+            TimerEvent::Release(domain) => domain.release_expired(hv),
         }
     }
 }

@@ -31,6 +31,7 @@ mod machine;
 mod manage;
 
 pub use machine::Machine;
+pub use manage::{DEVICES, HIDDEN_DEVICE, SoftDomain};
 
 std::thread_local! {
     static CPU: Cell<u32> = const { Cell::new(0) };
@@ -65,6 +66,10 @@ pub enum Call {
     Pci(PciFunction, PciEvent),
     /// [`Arch::pci_config_region`].
     PciConfig(ConfigRegion),
+    /// [`crate::manage::Manage::send_trigger`]: what, to which vCPU.
+    Trigger(DomainId, u32, u32),
+    /// [`crate::manage::Manage::set_identity_map`].
+    IdentityMap(DomainId, GuestPhysAddr),
 }
 
 /// What a vCPU does next.
@@ -152,6 +157,10 @@ pub struct SoftVcpu {
     pub interrupt: AtomicBool,
     /// What the vCPU's counter showed at system time 0.
     pub counter_offset: AtomicU64,
+    /// Its registers were taken away.
+    pub reset: AtomicBool,
+    /// Its registers as toolstacks see them, if one wrote them.
+    pub registers: Mutex<Vec<u8>>,
 }
 
 /// The software machine.
@@ -232,7 +241,7 @@ impl Arch for Soft {
     type P2mTag = SoftTag;
     type Context = SoftContext;
     type Vcpu = SoftVcpu;
-    type Domain = ();
+    type Domain = SoftDomain;
     type Exit = Step;
 
     const LAYOUT: SharedLayout = SharedLayout {
@@ -250,7 +259,7 @@ impl Arch for Soft {
     const HVM_OPS: &'static [u64] = &[5, 9, 10, 15, 23, 24, 25];
     const PHYSDEV_OPS: &'static [u32] = &[24, 25, 26, 29, 32];
     const PLATFORM_OPS: &'static [u32] = &[17, 48, 50, 54, 55, 56, 57, 62, 64];
-    const MAP_SPACES: &'static [u32] = &[0, 1, 4, 5];
+    const MAP_SPACES: &'static [u32] = &[0, 1, 2, 3, 4, 5];
     const HAS_MEMORY_MAPS: bool = true;
     const RUNSTATE_TRANSLATED_AT_REGISTRATION: bool = true;
 
@@ -319,8 +328,14 @@ impl Arch for Soft {
         self.record(Call::Flush(tag.root, gfn, count));
     }
 
-    fn new_domain(&self, _config: &DomainConfig) -> Result<()> {
-        Ok(())
+    fn new_domain(&self, _config: &DomainConfig) -> Result<SoftDomain> {
+        Ok(SoftDomain::default())
+    }
+    fn is_initialised(vcpu: &Vcpu<Self>) -> bool {
+        !vcpu.arch.reset.load(Ordering::SeqCst)
+    }
+    fn is_guest_device(&self, mfn: Mfn) -> bool {
+        DEVICES.contains(&mfn.0) && mfn != HIDDEN_DEVICE
     }
     fn new_vcpu(
         hv: &Hypervisor<Self>,
@@ -501,8 +516,8 @@ impl Arch for Soft {
     }
     fn check_param(index: u32, own: bool, set: bool) -> Result<()> {
         match index {
-            0..=2 | 17 | 18 if own && set => Err(Error::Perm),
-            0..=2 | 17 | 18 => Ok(()),
+            0..=2 | 12 | 17 | 18 if own && set => Err(Error::Perm),
+            0..=2 | 12 | 17 | 18 => Ok(()),
             _ => Err(Error::Inval),
         }
     }

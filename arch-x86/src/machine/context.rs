@@ -1,11 +1,13 @@
 //! A vCPU's state that only the CPU that runs it touches.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use xen_core::{Domain, Registers};
 
 use super::X86;
 use super::inject::{self, Merged};
+use super::settings::Adopted;
 use super::start::Start;
 use super::xstate::Area;
 use crate::backend::{HvmBackend, Register};
@@ -13,6 +15,7 @@ use crate::emulate::Exception;
 use crate::event::Event;
 use crate::hypercall::{Frame, Gprs, Width};
 use crate::policy::Msrs;
+use crate::save::CpuState;
 
 /// The hypercall that a vCPU makes.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +92,12 @@ pub struct X86Context<B: HvmBackend> {
     /// IA32_TSC_ADJUST.
     pub(super) tsc_adjust: u64,
     pub(super) msrs: Msrs,
+    /// A page attribute table that was given to a vCPU without a state.
+    pub(super) pat: Option<u64>,
+    /// Registers that the vCPU takes over when it is next put on a CPU; its FPU's are above.
+    pub(super) restore: Option<Box<CpuState>>,
+    /// What it has taken over of what toolstacks change.
+    pub(super) adopted: Adopted,
     /// The epoch of the p2m at the last entry.
     pub(super) epoch: u64,
     /// The domain, once the vCPU was on a CPU: what its page tables are walked in.

@@ -38,7 +38,7 @@ impl<B: HvmBackend> Trap<'_, B> {
             crate::hypercall::Width::Bits32 => wide & 0xffff_ffff,
         };
         let control = self.context.control(self.backend());
-        let policy = &self.vcpu.domain.arch.policy;
+        let policy = self.vcpu.domain.arch.policy();
         match number {
             0 => self.apply(control.write_cr0(value)?)?,
             3 => self.apply(control.write_cr3(value, policy)?)?,
@@ -70,7 +70,7 @@ impl<B: HvmBackend> Trap<'_, B> {
     pub(super) fn apply(&mut self, change: Change) -> Result {
         let control = change.control;
         if change.load_pdptes {
-            let bits = self.vcpu.domain.arch.policy.physical_bits();
+            let bits = self.vcpu.domain.arch.policy().physical_bits();
             for n in 0..PDPTES {
                 let at = GuestPhysAddr((control.cr3 & PDPT) + 8 * n);
                 // Where there is no memory, all bits are read as set.

@@ -1,43 +1,58 @@
 //! What is x86's of a domain.
 
-use core::ops::RangeInclusive;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use spin::{Once, RwLock};
+use spin::{Mutex, Once, RwLock};
+use xen_abi::domctl::TscMode;
 use xen_abi::hvm_params::{HvmParam, NR_PARAMS};
-use xen_core::{DomainConfig, Error, Result};
+use xen_core::{DomainConfig, Error, Result, Time};
 
 use super::hardware::Hardware;
 use super::passthrough::Passthrough;
 use super::tsc::Ratio;
 use crate::host::clock;
+use crate::platform::port_set::PortSet;
 use crate::platform::upcall::Callback;
 use crate::policy::CpuidPolicy;
 
 /// x86's part of a domain.
 pub struct X86Domain {
-    /// What its vCPUs see of the CPU.
-    pub policy: CpuidPolicy,
+    /// What its vCPUs see of the CPU, from their first run on.
+    policy: Once<CpuidPolicy>,
+    /// What they will see, until then.
+    draft: Mutex<CpuidPolicy>,
     /// It reaches the machine's devices.
     hardware: bool,
     /// The vector that announces events on all vCPUs; 0 is none.
     callback: AtomicU8,
     /// Ports of the machine that its vCPUs reach without exits.
-    ports: RwLock<Vec<RangeInclusive<u16>>>,
-    /// How fast its time-stamp counters are, if not as the host's.
-    tsc: Once<Tsc>,
+    ports: RwLock<PortSet>,
+    /// Its time-stamp counters, if not as the host's.
+    tsc: RwLock<Option<Tsc>>,
+    /// What is added to them in vCPUs that begin, once they are multiplied.
+    tsc_base: AtomicU64,
+    /// Counts changes that vCPUs have to take over, from 1 on.
+    changes: AtomicU32,
     passthrough: Option<Box<Passthrough>>,
 }
 
-/// How fast a domain's time-stamp counters are.
+/// A domain's time-stamp counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tsc {
-    /// In Hz.
+    /// How fast they are, in Hz.
     pub hz: u64,
-    /// What the host's is multiplied with for that ([`super::X86::tsc_ratio`]).
+    /// What the host's is multiplied with for that.
     pub ratio: Ratio,
+    /// Reading them exits: the hardware does not multiply so, or the toolstack wants it.
+    pub emulated: bool,
+    /// How the toolstack wants them.
+    pub mode: TscMode,
+    /// How often the domain was moved.
+    pub incarnation: u32,
+    /// When the guest's time was 0, as far as the toolstack knows, in nanoseconds of system time; modulo 2^64.
+    pub started: Time,
 }
 
 impl X86Domain {
@@ -49,14 +64,20 @@ impl X86Domain {
         policy: &CpuidPolicy,
         hardware: Option<&Hardware>,
     ) -> Result<Self> {
-        let ports = hardware.map(|hardware| hardware.ports.direct());
+        let mut ports = PortSet::default();
+        for range in hardware.iter().flat_map(|hardware| hardware.ports.direct()) {
+            ports.insert(range)?;
+        }
         let passthrough = hardware.map(|hardware| Passthrough::new(hardware).map(Box::new));
         Ok(Self {
-            policy: policy.clone(),
+            policy: Once::new(),
+            draft: Mutex::new(policy.clone()),
             hardware: config.hardware,
             callback: AtomicU8::new(0),
-            ports: RwLock::new(ports.unwrap_or_default()),
-            tsc: Once::new(),
+            ports: RwLock::new(ports),
+            tsc: RwLock::new(None),
+            tsc_base: AtomicU64::new(0),
+            changes: AtomicU32::new(1),
             passthrough: passthrough.transpose()?,
         })
     }
@@ -66,17 +87,66 @@ impl X86Domain {
         self.passthrough.as_deref()
     }
 
-    /// How fast its time-stamp counters are: as the host's, unless [`Self::set_tsc`] said something else.
+    /// What its vCPUs see of the CPU. From the first call on it cannot be changed: it is for vCPUs that run.
+    pub fn policy(&self) -> &CpuidPolicy {
+        self.policy.call_once(|| self.draft.lock().clone())
+    }
+
+    /// What its vCPUs see of the CPU, or will see unless it is changed.
+    pub fn current_policy(&self) -> CpuidPolicy {
+        match self.policy.get() {
+            Some(policy) => policy.clone(),
+            None => self.draft.lock().clone(),
+        }
+    }
+
+    /// Changes what its vCPUs will see of the CPU.
+    ///
+    /// Errors: [`Error::Exist`] once one has run.
+    pub(super) fn set_policy(&self, policy: CpuidPolicy) -> Result<()> {
+        let mut draft = self.draft.lock();
+        if self.policy.is_completed() {
+            return Err(Error::Exist);
+        }
+        *draft = policy;
+        Ok(())
+    }
+
+    /// Its time-stamp counters: as the host's, unless [`Self::set_tsc`] said something else.
     pub fn tsc(&self) -> Tsc {
-        self.tsc.get().copied().unwrap_or_else(|| Tsc {
+        self.tsc.read().unwrap_or_else(|| Tsc {
             hz: clock::frequency(),
             ratio: Ratio::ONE,
+            emulated: false,
+            mode: TscMode::DEFAULT,
+            incarnation: 0,
+            started: Time(0),
         })
     }
 
-    /// Sets how fast the time-stamp counters of vCPUs that are made from now on are; it counts once.
-    pub fn set_tsc(&self, tsc: Tsc) {
-        self.tsc.call_once(|| tsc);
+    /// Sets its time-stamp counters; vCPUs take it over when they are next put on a CPU. None is on one.
+    pub(super) fn set_tsc(&self, tsc: Tsc) {
+        *self.tsc.write() = Some(tsc);
+        self.note_change();
+    }
+
+    /// What is added to the time-stamp counter of a vCPU that begins.
+    pub(super) fn tsc_base(&self) -> u64 {
+        self.tsc_base.load(Ordering::Relaxed)
+    }
+
+    /// Sets it.
+    pub(super) fn set_tsc_base(&self, base: u64) {
+        self.tsc_base.store(base, Ordering::Relaxed);
+    }
+
+    /// The number of the last change that vCPUs have to take over.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The vector that announces events on all vCPUs.
@@ -107,23 +177,37 @@ impl X86Domain {
         self.hardware
     }
 
-    /// Lets vCPUs that are made from now on use ports of the machine directly.
-    pub fn grant_ports(&self, ports: RangeInclusive<u16>) {
-        self.ports.write().push(ports);
+    /// Lets vCPUs use ports of the machine directly, or no longer, from their next exit on.
+    ///
+    /// Errors: [`Error::NoMem`], with everything as before.
+    pub(super) fn permit_ports(
+        &self,
+        range: core::ops::RangeInclusive<u16>,
+        allow: bool,
+    ) -> Result<()> {
+        let mut ports = self.ports.write();
+        match allow {
+            true => ports.insert(range)?,
+            false => ports.remove(range)?,
+        }
+        drop(ports);
+        self.note_change();
+        Ok(())
     }
 
     /// The ports that vCPUs use directly.
-    pub(super) fn direct_ports(&self) -> Vec<RangeInclusive<u16>> {
-        self.ports.read().clone()
+    pub(super) fn direct_ports(&self) -> Vec<core::ops::RangeInclusive<u16>> {
+        self.ports.read().ranges().to_vec()
     }
 
-    /// Whether all of `size` ports from `port` on are the domain's.
+    /// Whether all of `count` ports from `first` on are the domain's.
+    pub(super) fn has_ports(&self, first: u16, count: u32) -> bool {
+        self.ports.read().has_all(first, count)
+    }
+
+    /// Whether all of the ports of an access are the domain's.
     pub(super) fn may_use(&self, port: u16, size: u8) -> bool {
-        let ports = self.ports.read();
-        (0..u16::from(size)).all(|n| {
-            port.checked_add(n)
-                .is_some_and(|p| ports.iter().any(|range| range.contains(&p)))
-        })
+        self.has_ports(port, size.into())
     }
 }
 
@@ -214,14 +298,37 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_stays_from_the_first_run_on() {
+        let domain = domain();
+        let mut leaves = Leaves::default();
+        (leaves.basic[0].eax, leaves.basic[1].eax) = (1, 0x00a2_0f10);
+        let other = CpuidPolicy::new(&leaves, &Machine::default(), GuestKind::Ordinary);
+        assert_ne!(domain.current_policy(), other);
+        assert_eq!(domain.set_policy(other.clone()), Ok(()));
+        assert_eq!(domain.current_policy(), other);
+        assert_eq!(domain.policy(), &other);
+        let third = CpuidPolicy::new(&Leaves::default(), &Machine::default(), GuestKind::Ordinary);
+        assert_eq!(domain.set_policy(third), Err(Error::Exist));
+        assert_eq!(domain.current_policy(), other);
+    }
+
+    #[test]
     fn a_port_is_granted_as_a_whole() {
         let domain = domain();
         assert!(!domain.may_use(0x60, 1));
-        domain.grant_ports(0x60..=0x60);
-        domain.grant_ports(0x61..=0x62);
-        domain.grant_ports(0xfffe..=0xffff);
+        let before = domain.changes();
+        for range in [0x60..=0x60, 0x61..=0x62, 0xfffe..=0xffff] {
+            assert_eq!(domain.permit_ports(range, true), Ok(()));
+        }
+        assert_ne!(domain.changes(), before);
         assert!(domain.may_use(0x60, 1) && domain.may_use(0x60, 2));
         assert!(!domain.may_use(0x60, 4) && !domain.may_use(0x5f, 2));
         assert!(domain.may_use(0xfffe, 2) && !domain.may_use(0xfffe, 4));
+        assert_eq!(domain.permit_ports(0x61..=0x61, false), Ok(()));
+        assert!(!domain.may_use(0x60, 2) && domain.may_use(0x62, 1));
+        assert_eq!(
+            domain.direct_ports(),
+            [0x60..=0x60, 0x62..=0x62, 0xfffe..=0xffff]
+        );
     }
 }

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::arch::asm;
 use core::fmt;
 
+use x86_64::registers::control::Cr4Flags;
 use x86_64::registers::rflags::RFlags;
 use xen_abi::hvm_params::HvmParam;
 use xen_abi::sched::ShutdownReason;
@@ -161,7 +162,7 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
     /// Reads the registers that emulation works on, and the world that goes with them.
     pub(super) fn world(&mut self) -> (Regs<'_, B>, DomainBus<'_, B>) {
         let backend = self.backend();
-        let policy = &self.vcpu.domain.arch.policy;
+        let policy = self.vcpu.domain.arch.policy();
         let paging = self.context.paging(
             backend,
             policy.physical_bits(),
@@ -293,6 +294,7 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
         let domain = &self.vcpu.domain;
         let rate = self.hv.arch.rate(self.vcpu);
         let khz = |hz: u64| (hz / 1000) as u32;
+        let tsc = domain.arch.tsc();
         let view = VcpuView {
             vcpus: domain.max_vcpus(),
             cr4: self.context.control(self.backend()).cr4,
@@ -306,17 +308,19 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
                 features: super::lapic::FEATURES,
                 tsc: TscInfo {
                     host_reliable: rate.stable,
-                    rdtscp: domain.arch.policy.has(Feature::Rdtscp),
-                    khz: khz(domain.arch.tsc().hz),
+                    emulated: tsc.emulated,
+                    mode: tsc.mode.0,
+                    incarnation: tsc.incarnation,
+                    rdtscp: domain.arch.policy().has(Feature::Rdtscp),
+                    khz: khz(tsc.hz),
                     host_khz: khz(crate::host::clock::frequency()),
                     offset: self.vcpu.arch.lapic.tsc_offset(),
                     multiplier: rate.multiplier,
                     shift: rate.shift,
-                    ..TscInfo::default()
                 },
             },
         };
-        let answer = domain.arch.policy.cpuid(eax, ecx, &view);
+        let answer = domain.arch.policy().cpuid(eax, ecx, &view);
         for (register, value) in [
             (gpr::RAX, answer.eax),
             (gpr::RBX, answer.ebx),
@@ -357,9 +361,16 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
         Ok(())
     }
 
-    /// RDTSC and RDTSCP do not exit. If one does all the same, it is answered, and the instruction says which it is.
+    /// RDTSC and RDTSCP exit where the counter is emulated. The instruction says which it is.
     fn read_tsc(&mut self) -> Result {
         let found = self.find()?;
+        let backend = self.backend();
+        let cr4 = self.context.control(backend).cr4;
+        if cr4.contains(Cr4Flags::TIMESTAMP_DISABLE)
+            && backend.privilege_level(&self.context.vcpu) != 0
+        {
+            return Err(Exception::GP0.into());
+        }
         self.set_pair(self.vcpu.arch.lapic.tsc());
         if found.kind == crate::emulate::Intercepted::Rdtscp {
             self.context.gprs.0[gpr::RCX] = self.context.tsc_aux.into();
@@ -385,7 +396,7 @@ impl<'a, B: HvmBackend> Trap<'a, B> {
         let backend = self.backend();
         let control = self.context.control(backend);
         let cpl = backend.privilege_level(&self.context.vcpu);
-        let policy = &self.vcpu.domain.arch.policy;
+        let policy = self.vcpu.domain.arch.policy();
         let value = cr::write_xcr(index, self.pair(), cpl, &control, policy)?;
         super::xstate::set_xcr0(value);
         self.context.xcr0 = value;

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use xen_core::timer::TimerHandle;
 use xen_core::{Domain, GuestPhysAddr, Hypervisor, Result, Time, TimerEvent, Vcpu, VcpuId};
 
-use super::tsc::Ratio;
+use super::tsc::{Ratio, RatioCell};
 use super::{X86, devices, vcpu};
 use crate::backend::HvmBackend;
 use crate::emulate::Exception;
@@ -36,7 +36,7 @@ pub(super) struct Lapic {
     /// The vCPU's own vector for event channels.
     upcall: UpcallVector,
     /// What the host's time-stamp counter is multiplied with for the guest's, and what is added then.
-    tsc_ratio: Ratio,
+    tsc_ratio: RatioCell,
     tsc_offset: AtomicU64,
 }
 
@@ -58,7 +58,7 @@ impl Lapic {
             }),
             timer,
             upcall: UpcallVector::default(),
-            tsc_ratio,
+            tsc_ratio: RatioCell::new(tsc_ratio),
             tsc_offset: AtomicU64::new(0),
         }
     }
@@ -108,14 +108,27 @@ impl Lapic {
         self.tsc_offset.load(Ordering::Relaxed)
     }
 
+    /// Sets it; the vCPU is told of it by the caller, and its timer where that goes by the counter.
+    pub(super) fn set_tsc_offset(&self, offset: u64) {
+        self.tsc_offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// Sets what the host's time-stamp counter is multiplied with. The vCPU is on no CPU.
+    pub(super) fn set_tsc_ratio(&self, ratio: Ratio) {
+        self.tsc_ratio.set(ratio);
+    }
+
     /// The guest's time-stamp counter.
     pub(super) fn tsc(&self) -> u64 {
         self.tsc_at(clock::tsc())
     }
 
     /// The guest's time-stamp counter at a value of the host's.
-    fn tsc_at(&self, host: u64) -> u64 {
-        self.tsc_ratio.guest(host).wrapping_add(self.tsc_offset())
+    pub(super) fn tsc_at(&self, host: u64) -> u64 {
+        self.tsc_ratio
+            .get()
+            .guest(host)
+            .wrapping_add(self.tsc_offset())
     }
 
     fn now(&self) -> Now {
@@ -130,7 +143,7 @@ impl Lapic {
     fn due(&self, tsc: u64) -> Time {
         let host = clock::tsc();
         let ticks = tsc.saturating_sub(self.tsc_at(host));
-        clock::time_at(host.saturating_add(self.tsc_ratio.host(ticks))).after(1)
+        clock::time_at(host.saturating_add(self.tsc_ratio.get().host(ticks))).after(1)
     }
 
     /// Where a register is in its page, if it has this address.
@@ -255,10 +268,8 @@ pub(super) fn move_tsc<B: HvmBackend>(
 ) -> u64 {
     let lapic = &vcpu.arch.lapic;
     let offset = lapic.tsc_offset().wrapping_add(by);
-    lapic.tsc_offset.store(offset, Ordering::Relaxed);
-    if let deadline @ Some(Deadline::Tsc(_)) = lapic.apic.deadline() {
-        arm(hv, vcpu, deadline);
-    }
+    lapic.set_tsc_offset(offset);
+    tsc_was_set(hv, vcpu);
     offset
 }
 
@@ -306,6 +317,41 @@ pub(super) fn timer_fired<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Arc<Vcp
     }
     if lapic.pending().is_some() {
         vcpu.kick(hv);
+    }
+}
+
+/// The state at a value of the host's time-stamp counter.
+pub(super) fn save<B: HvmBackend>(vcpu: &Vcpu<X86<B>>, host: u64) -> model::Saved {
+    let lapic = &vcpu.arch.lapic;
+    lapic.apic.save(&Now {
+        time: clock::time_at(host),
+        tsc: lapic.tsc_at(host),
+    })
+}
+
+/// Takes over a state; the vCPU is on no CPU, and its time-stamp counter is set.
+///
+/// Errors: [`xen_core::Error::Inval`] for one that it cannot be in; nothing has changed then.
+pub(super) fn restore<B: HvmBackend>(
+    hv: &Hypervisor<X86<B>>,
+    vcpu: &Arc<Vcpu<X86<B>>>,
+    saved: &model::Saved,
+    host: u64,
+) -> Result<()> {
+    let lapic = &vcpu.arch.lapic;
+    let now = Now {
+        time: clock::time_at(host),
+        tsc: lapic.tsc_at(host),
+    };
+    lapic.apic.restore(saved, &now)?;
+    arm(hv, vcpu, lapic.apic.deadline());
+    Ok(())
+}
+
+/// The time-stamp counter that the timer may go by was set.
+pub(super) fn tsc_was_set<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Arc<Vcpu<X86<B>>>) {
+    if let deadline @ Some(Deadline::Tsc(_)) = vcpu.arch.lapic.apic.deadline() {
+        arm(hv, vcpu, deadline);
     }
 }
 

@@ -25,6 +25,11 @@ impl<B: HvmBackend> Trap<'_, B> {
         {
             return Ok(());
         }
+        if fault.walk && self.backend().lost_guest_state(&self.context.vcpu) {
+            return Err(self.crash(format_args!(
+                "the CPU has put the hypervisor's own registers in place of its own; an emulator's defect"
+            )));
+        }
         if fault.walk {
             return Err(self.crash(format_args!(
                 "its page tables are at {}, where it has no memory of its own",

@@ -14,7 +14,8 @@
 //! | [`clock`], [`tsc`] | the paravirtual clock, and the counter that it goes by |
 //! | `lapic` | the virtual local APIC |
 //! | [`hardware`], `devices`, `passthrough`, `interrupts` | the machine's devices, for the hardware domain |
-//! | [`calls`] | what hypercalls ask of the machine |
+//! | [`calls`], `manage` | what hypercalls ask of the machine, and toolstacks |
+//! | `saved`, `settings` | a vCPU's state as a whole, and what toolstacks change of all |
 //! | `domain`, `hypercall_page` | what the names say |
 
 mod bus;
@@ -36,6 +37,8 @@ mod memory;
 mod msrs;
 mod passthrough;
 mod registers;
+mod saved;
+mod settings;
 pub mod start;
 pub mod tsc;
 mod vcpu;
@@ -64,7 +67,7 @@ use crate::host::{clock as host_clock, cpu, interrupts as host_interrupts, lapic
 use crate::host::{percpu, power, timer};
 use crate::policy::cpuid::{Capabilities, Machine};
 use crate::policy::xstate::{self as xstate_policy, Component};
-use crate::policy::{CpuidPolicy, Feature, GuestKind, Leaves};
+use crate::policy::{self, CpuidPolicy, Feature, GuestKind, Leaves};
 use crate::select::CpuidResult;
 
 pub use calls::Told;
@@ -112,9 +115,8 @@ pub struct X86<B: HvmBackend> {
     told: Told,
     /// What the machine's vectors come to.
     bindings: passthrough::Bindings,
-    /// What dom0 sees of the CPU, and what other domains can see at most.
-    hardware_policy: CpuidPolicy,
-    ordinary_policy: CpuidPolicy,
+    /// The host's policies: the hardware domain has the most that there is.
+    policies: policy::system::System,
     xstate: xstate::Format,
     inside: Box<[flush::Inside]>,
     /// Number of the next p2m.
@@ -177,8 +179,11 @@ impl<B: HvmBackend> X86<B> {
             hardware,
             told,
             bindings: passthrough::Bindings::default(),
-            hardware_policy: CpuidPolicy::new(&leaves, &machine, GuestKind::Hardware),
-            ordinary_policy: CpuidPolicy::new(&leaves, &machine, GuestKind::Ordinary),
+            policies: policy::system::System {
+                most: CpuidPolicy::new(&leaves, &machine, GuestKind::Hardware),
+                default: CpuidPolicy::new(&leaves, &machine, GuestKind::Ordinary),
+                raw: leaves,
+            },
             xstate: format,
             inside: (0..cpus).map(|_| flush::Inside::default()).collect(),
             next_tag: AtomicU64::new(1),
@@ -199,23 +204,20 @@ impl<B: HvmBackend> X86<B> {
 
     fn policy(&self, config: &DomainConfig) -> &CpuidPolicy {
         if config.hardware {
-            &self.hardware_policy
+            &self.policies.most
         } else {
-            &self.ordinary_policy
+            &self.policies.default
         }
     }
 
-    /// How fast a domain's time-stamp counters are, in Hz, and what the host's is multiplied with for that.
-    ///
-    /// Errors: [`Error::OpNotSupp`] for a speed that the hardware cannot make.
-    pub fn tsc_ratio(&self, hz: u64) -> Result<tsc::Ratio> {
+    /// What the host's time-stamp counter is multiplied with by the hardware for one of `hz`; `None` if it cannot.
+    fn native_ratio(&self, hz: u64) -> Option<tsc::Ratio> {
         let host = host_clock::frequency();
         if hz == host {
-            return Ok(tsc::Ratio::ONE);
+            return Some(tsc::Ratio::ONE);
         }
-        let form = self.backend.tsc_ratio();
-        form.and_then(|(fraction, bits)| tsc::Ratio::new(hz, host, fraction, bits))
-            .ok_or(Error::OpNotSupp)
+        let (fraction, bits) = self.backend.tsc_ratio()?;
+        tsc::Ratio::new(hz, host, fraction, bits)
     }
 
     /// How a vCPU's guest turns its time-stamp counter into system time.
@@ -253,8 +255,7 @@ impl<B: HvmBackend> Arch for X86<B> {
         .union(XenFeatures::MEMORY_OP_VNODE_SUPPORTED)
         .union(XenFeatures::VCPU_TIME_PHYS_AREA)
         .union(XenFeatures::WRITABLE_PAGE_TABLES);
-    const CAPABILITIES: &'static str =
-        "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
+    const CAPABILITIES: &'static str = "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
     const VCPU_OPS: &'static [u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     const ABSENT_VCPU_OP: Error = Error::NoSys;
     const HVM_OPS: &'static [u64] = &[5, 9, 10, 15, 23, 24, 25];
@@ -355,7 +356,7 @@ impl<B: HvmBackend> Arch for X86<B> {
         write: bool,
     ) -> Result<GuestPhysAddr> {
         let domain = context.domain.as_ref().ok_or(Error::Fault)?;
-        let policy = &domain.arch.policy;
+        let policy = domain.arch.policy();
         let paging = context.paging(
             &self.backend,
             policy.physical_bits(),
@@ -393,7 +394,7 @@ impl<B: HvmBackend> Arch for X86<B> {
         if vcpu.arch.is_initialised() {
             return Err(Error::Exist);
         }
-        let start = start::Start::from_context(&context, &vcpu.domain.arch.policy)?;
+        let start = start::Start::from_context(&context, vcpu.domain.arch.policy())?;
         vcpu.arch.initialise(start)
     }
     fn raise_nmi(vcpu: &Vcpu<Self>) -> Result<()> {

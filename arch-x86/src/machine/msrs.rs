@@ -14,12 +14,13 @@ const MICROCODE_REVISION: u32 = 0xffff_ffff;
 impl<B: HvmBackend> Trap<'_, B> {
     fn msr_context(&self) -> MsrContext<'_> {
         MsrContext {
-            policy: &self.vcpu.domain.arch.policy,
+            policy: self.vcpu.domain.arch.policy(),
             control: self.context.control(self.backend()),
             apic_base: self.vcpu.arch.lapic.base(),
             microcode_revision: MICROCODE_REVISION,
             // No bits of DEBUGCTL: branch records are not switched.
             debug_control: 0,
+            relaxed: self.vcpu.domain.config.relaxed_msrs,
         }
     }
 

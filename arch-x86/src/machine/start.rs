@@ -3,9 +3,9 @@
 use xen_core::{Error, Result};
 
 use crate::backend::{DescriptorTable, GuestState, Segment};
-use crate::emulate::exception::Exception;
 use crate::hypercall::{Gprs, gpr};
-use crate::policy::{Control, CpuidPolicy};
+use crate::policy::CpuidPolicy;
+use crate::policy::state::{self, PAT_RESET};
 
 /// Registers to begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +51,6 @@ const PVH_CR0: u64 = 0x11;
 const RESET_CR0: u64 = 0x6000_0010;
 /// RFLAGS: the bit that is always set.
 const RFLAGS_FIXED: u64 = 2;
-/// RFLAGS that a new vCPU may have: all defined ones but VM.
-const RFLAGS_ALLOWED: u64 = 0x3d_7fd7;
-/// PAT after reset.
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// DR6 and DR7 after reset.
 const DR6_RESET: u64 = 0xffff_0ff0;
 const DR7_RESET: u64 = 0x400;
@@ -158,28 +154,7 @@ impl Start {
 
     /// Whether a CPU can be brought into this state, as software would do it.
     fn check(mut self, policy: &CpuidPolicy) -> Result<Self> {
-        let state = &mut self.state;
-        if state.rflags & !RFLAGS_ALLOWED != 0 {
-            return Err(Error::Inval);
-        }
-        let wanted = Control::of(state);
-        let bare = Control::of(&GuestState {
-            cr0: 0x10,
-            ..GuestState::default()
-        });
-        let legal = || -> core::result::Result<Control, Exception> {
-            let lma = x86_64::registers::control::EferFlags::LONG_MODE_ACTIVE;
-            let now = bare.write_efer((wanted.efer - lma).bits(), policy)?.control;
-            let now = now.write_cr4(wanted.cr4.bits(), policy)?.control;
-            let now = now.write_cr0(wanted.cr0.bits())?.control;
-            Ok(now.write_cr3(wanted.cr3, policy)?.control)
-        };
-        let reached = legal().map_err(|_| Error::Inval)?;
-        if (reached.efer, reached.cr3) != (wanted.efer, wanted.cr3) {
-            return Err(Error::Inval);
-        }
-        reached.apply(state);
-        state.rflags |= RFLAGS_FIXED;
+        state::check(&mut self.state, state::Flags::NoVirtual8086, policy)?;
         Ok(self)
     }
 }

@@ -13,6 +13,7 @@ use xen_core::{Domain, Error, Exit, Hypervisor, Result, Vcpu, VcpuId};
 
 use super::context::{CallSite, Events};
 use super::lapic::Lapic;
+use super::settings::{self, Adopted};
 use super::start::Start;
 use super::xstate::Area;
 use super::{X86, X86Context, clock, exits};
@@ -33,12 +34,12 @@ const DEBUG: u8 = 1;
 /// A vCPU's state that other CPUs touch.
 pub struct X86Vcpu {
     /// A state to begin with, taken when the vCPU next runs.
-    start: Mutex<Option<Box<Start>>>,
-    start_waits: AtomicBool,
+    pub(super) start: Mutex<Option<Box<Start>>>,
+    pub(super) start_waits: AtomicBool,
     /// It is after INIT and waits for a start-up interrupt.
-    waits_for_startup: AtomicBool,
+    pub(super) waits_for_startup: AtomicBool,
     /// A non-maskable interrupt is pending.
-    nmi: AtomicBool,
+    pub(super) nmi: AtomicBool,
     pub(super) lapic: Lapic,
 }
 
@@ -116,7 +117,7 @@ pub fn init<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Vcpu<X86<B>>) {
 /// A start-up interrupt: a vCPU that waits for one begins at page `vector`.
 pub fn startup<B: HvmBackend>(hv: &Hypervisor<X86<B>>, vcpu: &Vcpu<X86<B>>, vector: u8) {
     if vcpu.arch.waits_for_startup.swap(false, Ordering::SeqCst) {
-        let signature = vcpu.domain.arch.policy.leaves().basic[1].eax;
+        let signature = vcpu.domain.arch.policy().leaves().basic[1].eax;
         vcpu.arch.start_with(Start::startup(vector, signature));
         vcpu.up(hv);
     }
@@ -147,17 +148,10 @@ pub(super) fn new<B: HvmBackend>(
     for msr in DIRECT_MSRS {
         backend.set_msr_exits(&mut control, msr, false, false)?;
     }
-    let policy = &domain.arch.policy;
-    if policy.has(Feature::Rdtscp) {
-        backend.set_msr_exits(&mut control, number::TSC_AUX, false, true)?;
-    }
-    for ports in domain.arch.direct_ports() {
-        backend.set_port_exits(&mut control, ports, false);
-    }
+    // What the toolstack may still change is taken over when the vCPU is first put on a CPU. A local APIC can what guests have
+    // by default: what is hidden later is not reached.
+    let policy = domain.arch.current_policy();
     let tsc = domain.arch.tsc();
-    if !tsc.ratio.is_one() {
-        backend.set_tsc_ratio(&mut control, tsc.ratio.value());
-    }
     let vcpu = X86Vcpu {
         start: Mutex::new(None),
         start_waits: AtomicBool::new(false),
@@ -187,6 +181,9 @@ pub(super) fn new<B: HvmBackend>(
         tsc_aux: 0,
         tsc_adjust: 0,
         msrs: Msrs::default(),
+        pat: None,
+        restore: None,
+        adopted: Adopted::default(),
         epoch: 0,
         domain: None,
     };
@@ -198,9 +195,20 @@ pub(super) fn load<B: HvmBackend>(
     vcpu: &Arc<Vcpu<X86<B>>>,
     context: &mut X86Context<B>,
 ) {
-    hv.arch.backend.load(percpu::cpu_id(), &mut context.vcpu);
+    let backend = &hv.arch.backend;
+    let stale = settings::is_stale(vcpu, context);
+    if stale {
+        settings::before_load(backend, vcpu, context);
+    }
+    backend.load(percpu::cpu_id(), &mut context.vcpu);
     if context.domain.is_none() {
         context.domain = Some(vcpu.domain.clone());
+    }
+    if stale {
+        settings::adopt(backend, vcpu, context);
+    }
+    if context.take_given(backend, vcpu).is_err() {
+        vcpu.crash(hv, format_args!("it cannot go on with what it was given"));
     }
     take_start(hv, vcpu, context);
     load_registers(vcpu, context);
@@ -235,6 +243,10 @@ fn take_start<B: HvmBackend>(
     let Some(start) = vcpu.arch.start.lock().take() else {
         return false;
     };
+    // The domain's counters are in step, but for what the guest itself wrote.
+    let offset = vcpu.domain.arch.tsc_base().wrapping_add(context.tsc_adjust);
+    vcpu.arch.lapic.set_tsc_offset(offset);
+    hv.arch.backend.set_tsc_offset(&mut context.vcpu, offset);
     if context.begin(&hv.arch.backend, &start) == Err(Error::Inval) {
         vcpu.crash(hv, format_args!("it cannot begin with {:?}", start.state));
     }
@@ -245,7 +257,7 @@ fn take_start<B: HvmBackend>(
 fn load_registers<B: HvmBackend>(vcpu: &Vcpu<X86<B>>, context: &X86Context<B>) {
     context.fpu.load(context.xcr0);
     write_breakpoints(&context.breakpoints);
-    if vcpu.domain.arch.policy.has(Feature::Rdtscp) {
+    if vcpu.domain.arch.policy().has(Feature::Rdtscp) {
         write_tsc_aux(context.tsc_aux);
     }
 }
@@ -335,6 +347,9 @@ pub(super) fn enter<B: HvmBackend>(
     }
     if let Some(rip) = context.resume.take() {
         context.complete(backend, rip);
+    }
+    if settings::is_stale(vcpu, context) {
+        settings::adopt(backend, vcpu, context);
     }
     // One that was recorded is acknowledged, and would not end the guest. What comes from here on does.
     if interrupts::pending() {

@@ -11,6 +11,7 @@ use core::arch::asm;
 use xen_core::{Error, Result};
 
 use crate::policy::xstate::{BASE_SIZE, Component};
+use crate::save::fpu::LEGACY_SIZE;
 
 /// Offsets in the area (Intel SDM volume 1, 13.4).
 mod offset {
@@ -133,6 +134,45 @@ impl Area {
         }
     }
 
+    /// The legacy region of a saved area, with what is not in use as after reset.
+    pub fn legacy(&self) -> [u8; LEGACY_SIZE] {
+        let used = self.used();
+        let mut region = self.read::<LEGACY_SIZE>(0);
+        if !used.contains(Component::X87) {
+            let mxcsr = self.read::<4>(offset::MXCSR);
+            region[..offset::XMM].fill(0);
+            region[..2].copy_from_slice(&CONTROL_RESET.to_le_bytes());
+            region[offset::MXCSR..offset::MXCSR + 4].copy_from_slice(&mxcsr);
+        }
+        if !used.contains(Component::SSE) {
+            region[offset::XMM..offset::XMM + 16 * HALF].fill(0);
+        }
+        region
+    }
+
+    /// Makes the state that of a legacy region, whose MXCSR was checked; everything else is as after reset.
+    pub fn set_legacy(&mut self, region: &[u8; LEGACY_SIZE]) {
+        self.reset();
+        self.write(0, region);
+        if self.format.components != 0 {
+            let used = Component::X87 | Component::SSE;
+            self.write(offset::XSTATE_BV, &used.bits().to_le_bytes());
+        }
+    }
+
+    /// So many bytes of a saved area; zero beyond its end.
+    pub fn bytes(&self, size: usize) -> Vec<u8> {
+        let all = self.lines.iter().flat_map(|line| line.0);
+        all.chain(core::iter::repeat(0)).take(size).collect()
+    }
+
+    /// Makes the state that of an area in standard format, of which header, components and MXCSR were checked. Where there is no
+    /// XSAVE, it is the legacy region's.
+    pub fn set_bytes(&mut self, area: &[u8]) {
+        self.reset();
+        self.write(0, area);
+    }
+
     /// The components in use.
     fn used(&self) -> Component {
         if self.format.components == 0 {
@@ -250,6 +290,25 @@ mod tests {
         assert_eq!(area.vector(3), [0; 32]);
         // Too small a size is no danger.
         assert_eq!(Area::new(LEGACY).unwrap().lines.len() * 64, 576);
+    }
+
+    #[test]
+    fn regions_that_are_not_in_use_are_told_as_after_reset() {
+        let mut area = Area::new(AVX).unwrap();
+        area.write(0, &[0x5a; 512]);
+        area.write(offset::MXCSR, &0x1fa0u32.to_le_bytes());
+        let region = area.legacy();
+        assert_eq!(region[..4], [0x7f, 3, 0, 0]);
+        assert_eq!(region[24..28], [0xa0, 0x1f, 0, 0]);
+        assert!(region[28..416].iter().all(|byte| *byte == 0));
+        let mut other = Area::new(AVX).unwrap();
+        other.set_legacy(&[0x11; 512]);
+        assert_eq!(other.legacy(), [0x11; 512]);
+        assert_eq!(other.used(), Component::X87 | Component::SSE);
+        let bytes = other.bytes(2000);
+        assert_eq!((bytes.len(), bytes[511], bytes[900]), (2000, 0x11, 0));
+        area.set_bytes(&bytes[..600]);
+        assert_eq!(area.bytes(832), other.bytes(832));
     }
 
     proptest! {

@@ -18,5 +18,6 @@ pub mod lapic;
 pub mod message;
 pub mod pci;
 pub mod pm_timer;
+pub mod port_set;
 pub mod ports;
 pub mod upcall;

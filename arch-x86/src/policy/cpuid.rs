@@ -58,9 +58,13 @@ pub enum GuestKind {
 /// The leaves of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuidPolicy {
-    leaves: Leaves,
-    features: FeatureSet,
-    xcr0: u64,
+    pub(super) leaves: Leaves,
+    pub(super) features: FeatureSet,
+    pub(super) xcr0: u64,
+    /// Limits of the hypervisor's leaves, as a toolstack set them; 0 is none.
+    pub(super) limits: [u32; 2],
+    /// Width of guest-physical addresses, whether a leaf tells it or not.
+    physical_bits: u8,
 }
 
 /// The vCPU that executes CPUID, where answers depend on it.
@@ -88,7 +92,7 @@ impl CpuidPolicy {
         features.0[17] = (machine.arch_capabilities >> 32) as u32;
         let xcr0 = machine.xcr0 & offer::host_xcr0(host);
         features = offer::features(&features, machine, xcr0, kind);
-        Self::build(host, machine, features, xcr0)
+        Self::build(host, machine, features, xcr0, None)
     }
 
     /// The same with only those features that are in `wanted`, less what depends on the others.
@@ -98,12 +102,20 @@ impl CpuidPolicy {
             ..Machine::default()
         };
         let features = self.features.intersection(wanted);
-        Self::build(&self.leaves, &machine, features, self.xcr0)
+        Self::build(&self.leaves, &machine, features, self.xcr0, None)
     }
 
-    fn build(base: &Leaves, machine: &Machine, mut features: FeatureSet, xcr0: u64) -> Self {
+    /// `most`: the highest basic leaf that there may be.
+    pub(super) fn build(
+        base: &Leaves,
+        machine: &Machine,
+        mut features: FeatureSet,
+        xcr0: u64,
+        most: Option<usize>,
+    ) -> Self {
         offer::clear_dependents(&mut features);
         let xcr0 = offer::xcr0(xcr0, &features);
+        let most = most.unwrap_or(usize::MAX);
         let amd = is_amd(&base.vendor_name());
         let mut leaves = Leaves::default();
         let old = &base.basic;
@@ -115,11 +127,11 @@ impl CpuidPolicy {
             number::STRUCTURED.min(old[number::VENDOR].eax as usize)
         };
         leaves.basic[number::VENDOR] = CpuidResult {
-            eax: highest as u32,
+            eax: highest.min(most) as u32,
             ..old[number::VENDOR]
         };
         leaves.basic[number::FEATURES] = CpuidResult {
-            eax: old[number::FEATURES].eax,
+            eax: old[number::FEATURES].eax & SIGNATURE,
             // Brand and size of a line for CLFLUSH; the rest depends on the vCPU.
             ebx: old[number::FEATURES].ebx & 0xffff,
             ..CpuidResult::default()
@@ -139,10 +151,17 @@ impl CpuidPolicy {
             let basic = leaves.basic[number::FEATURES].edx & AMD_REPEATED;
             leaves.extended[number::EXTENDED_FEATURES].edx |= basic;
         }
+        let physical_bits = leaves.extended[number::SIZES].eax as u8;
+        // What no leaf shows is not there.
+        leaves.clear_out_of_range();
+        let mut shown = leaves.features();
+        (shown.0[16], shown.0[17]) = (features.0[16], features.0[17]);
         Self {
             leaves,
-            features,
+            features: features.intersection(&shown),
             xcr0,
+            limits: [0; 2],
+            physical_bits,
         }
     }
 
@@ -226,7 +245,7 @@ impl CpuidPolicy {
     }
     /// Width of guest-physical addresses.
     pub const fn physical_bits(&self) -> u8 {
-        self.leaves.extended[number::SIZES].eax as u8
+        self.physical_bits
     }
     /// The bits of XCR0 that the guest can set.
     pub const fn xcr0_bits(&self) -> u64 {
@@ -245,7 +264,7 @@ impl CpuidPolicy {
     pub fn cpuid(&self, leaf: u32, subleaf: u32, vcpu: &VcpuView) -> CpuidResult {
         let zero = CpuidResult::default();
         if (xen_leaves::BASE..xen_leaves::BASE + 0x1_0000).contains(&leaf) {
-            return xen_leaves::leaf(leaf, subleaf, &vcpu.identity);
+            return xen_leaves::leaf(leaf, subleaf, self.limits[0], &vcpu.identity);
         }
         if leaf >= EXTENDED {
             return if leaf <= self.leaves.extended[0].eax {
@@ -345,6 +364,8 @@ impl CpuidPolicy {
     }
 }
 
+/// Leaf 1, EAX: stepping, model, family, type, extended model, extended family.
+const SIGNATURE: u32 = 0x0fff_3fff;
 /// Leaf 6, EAX: the APIC timer runs in all power states (ARAT).
 const THERMAL_ALWAYS_RUNNING_TIMER: u32 = 1 << 2;
 /// Leaf 1, EDX: the local APIC is enabled.
@@ -365,4 +386,4 @@ fn is_amd(vendor: &[u8; 12]) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,8 @@
 //! | [`leaves`] | raw leaves, of a host or of a guest |
 //! | [`cpuid`] | a guest's policy, and the answer to one CPUID instruction |
 //! | [`topology`], [`xstate`], [`xen_leaves`] | leaves that are computed |
+//! | [`serial`], [`system`] | policies as toolstacks list them, and those of the host |
+//! | [`state`] | whether a CPU can be in a state |
 //! | [`cr`] | which values CR0, CR3, CR4, EFER, XCR0 and debug registers take |
 //! | [`msr`], [`mtrr`] | what each MSR reads and accepts |
 
@@ -19,7 +21,11 @@ pub mod leaves;
 pub mod msr;
 pub mod mtrr;
 mod offer;
+pub mod serial;
+pub mod state;
+pub mod system;
 pub mod topology;
+mod wanted;
 pub mod xen_leaves;
 pub mod xstate;
 

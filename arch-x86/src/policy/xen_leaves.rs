@@ -77,11 +77,25 @@ pub struct Identity {
     pub tsc: TscInfo,
 }
 
-/// The answer to leaf `leaf`, 0x4000_0000 or above.
-pub fn leaf(leaf: u32, subleaf: u32, who: &Identity) -> CpuidResult {
+/// The highest leaf that is shown for a limit that a toolstack set, 0 for none. Guests always find Xen and its version.
+const fn highest(limit: u32) -> u32 {
+    match limit & 0xff {
+        0 => HIGHEST,
+        1 | 2 => BASE + 2,
+        n if n < HIGHEST - BASE => BASE + n,
+        _ => HIGHEST,
+    }
+}
+
+/// The answer to leaf `leaf`, 0x4000_0000 or above. `limit` is what a toolstack set for the highest one, 0 for nothing.
+pub fn leaf(leaf: u32, subleaf: u32, limit: u32, who: &Identity) -> CpuidResult {
     let result = |eax, ebx, ecx, edx| CpuidResult { eax, ebx, ecx, edx };
+    let highest = highest(limit);
+    if leaf > highest {
+        return CpuidResult::default();
+    }
     match (leaf.wrapping_sub(BASE), subleaf) {
-        (0, _) => result(HIGHEST, SIGNATURE[0], SIGNATURE[1], SIGNATURE[2]),
+        (0, _) => result(highest, SIGNATURE[0], SIGNATURE[1], SIGNATURE[2]),
         (1, _) => result(
             u32::from(who.version.0) << 16 | u32::from(who.version.1),
             0,
@@ -138,7 +152,7 @@ mod tests {
 
     #[test]
     fn guests_find_xen() {
-        let base = leaf(0x4000_0000, 0, &who());
+        let base = leaf(0x4000_0000, 0, 0, &who());
         let mut name = [0; 12];
         for (to, word) in name.chunks_exact_mut(4).zip([base.ebx, base.ecx, base.edx]) {
             to.copy_from_slice(&word.to_le_bytes());
@@ -146,26 +160,44 @@ mod tests {
         assert_eq!(&name, b"XenVMMXenVMM");
         // Linux wants at least two leaves more.
         assert!(base.eax >= 0x4000_0002);
-        assert_eq!(leaf(0x4000_0001, 0, &who()).eax, 0x0004_0014);
-        let page = leaf(0x4000_0002, 0, &who());
+        assert_eq!(leaf(0x4000_0001, 0, 0, &who()).eax, 0x0004_0014);
+        let page = leaf(0x4000_0002, 0, 0, &who());
         assert_eq!((page.eax, page.ebx), (1, 0x4000_0000));
     }
 
     #[test]
+    fn a_toolstack_hides_leaves_but_not_xen() {
+        for (limit, expected) in [
+            (0, 4),
+            (1, 2),
+            (2, 2),
+            (3, 3),
+            (4, 4),
+            (0x4000_0003, 3),
+            (9, 4),
+        ] {
+            let base = leaf(0x4000_0000, 0, limit, &who());
+            assert_eq!((base.eax, base.ebx), (0x4000_0000 + expected, SIGNATURE[0]));
+            let hvm = leaf(0x4000_0004, 0, limit, &who());
+            assert_eq!(hvm == CpuidResult::default(), expected < 4);
+        }
+    }
+
+    #[test]
     fn identities_and_clock_are_told() {
-        let hvm = leaf(0x4000_0004, 0, &who());
+        let hvm = leaf(0x4000_0004, 0, 0, &who());
         assert_eq!((hvm.eax, hvm.ebx, hvm.ecx), (0x58, 3, 7));
-        let tsc = leaf(0x4000_0003, 0, &who());
+        let tsc = leaf(0x4000_0003, 0, 0, &who());
         assert_eq!((tsc.eax, tsc.ecx), (2, 2_445_420));
-        let scale = leaf(0x4000_0003, 1, &who());
+        let scale = leaf(0x4000_0003, 1, 0, &who());
         assert_eq!(
             (scale.eax, scale.ebx, scale.ecx, scale.edx),
             (0x2345_6789, 1, 0xd163_1e68, 0xffff_ffff)
         );
-        assert_eq!(leaf(0x4000_0003, 2, &who()).eax, 3_000_000);
+        assert_eq!(leaf(0x4000_0003, 2, 0, &who()).eax, 3_000_000);
         for (n, subleaf) in [(4, 1), (3, 3), (5, 0), (0x100, 0), (0xffff, 0)] {
             assert_eq!(
-                leaf(0x4000_0000 + n, subleaf, &who()),
+                leaf(0x4000_0000 + n, subleaf, 0, &who()),
                 CpuidResult::default()
             );
         }

@@ -10,10 +10,10 @@ use xen_core::{CpuId, Error, Mfn, Result};
 
 use super::asid::{Assigned, Pool};
 use super::cpu::{self, CpuPages};
-use super::enter::enter;
+use super::enter::{enter, left};
 use super::exit;
 use super::features::{Abilities, Features};
-use super::intercepts::Misc1;
+use super::intercepts::{Misc1, Misc2};
 use super::state;
 use super::vcpu::SvmVcpu;
 use super::vmcb::{Clean, TlbControl, VirtualInterrupt};
@@ -312,6 +312,20 @@ impl HvmBackend for Svm {
 
     fn set_tsc_ratio(&self, vcpu: &mut SvmVcpu, ratio: u64) {
         vcpu.tsc_ratio = ratio;
+    }
+
+    fn lost_guest_state(&self, vcpu: &SvmVcpu) -> bool {
+        let save = &vcpu.block.get().save;
+        // VMRUN keeps the host's registers in a page of its own: were it this one, the fault would be here.
+        cpu::save_area() != vcpu.block.physical()
+            && save.rip == left()
+            && save.cr3 == crate::host::mmu::root().0
+    }
+
+    fn set_tsc_exits(&self, vcpu: &mut SvmVcpu, exits: bool) {
+        let control = &mut vcpu.change(Clean::INTERCEPTS).control;
+        control.misc1.set(Misc1::READ_TSC, exits);
+        control.misc2.set(Misc2::READ_TSCP, exits);
     }
 
     fn state(&self, vcpu: &SvmVcpu) -> GuestState {

@@ -25,6 +25,11 @@ pub(super) const TSC_RATIO_ONE: u64 = 1 << TSC_RATIO_FRACTION;
 pub(super) const TSC_RATIO_FRACTION: u8 = 32;
 pub(super) const TSC_RATIO_BITS: u8 = 40;
 
+/// Physical address of the page in which VMRUN keeps this CPU's state.
+pub(super) fn save_area() -> u64 {
+    msr::read(VM_HSAVE_PA)
+}
+
 /// Sets the ratio for guests on this CPU, which has the register.
 pub(super) fn set_tsc_ratio(ratio: u64) {
     // SAFETY: the host's own counter does not depend on it. The reserved bits are clear.

@@ -39,6 +39,9 @@ oxen_svm_enter:
     mov     rdi, [rdi + 7 * 8]
     vmload  rax
     vmrun   rax
+    // Where the host goes on.
+    .global oxen_svm_left
+oxen_svm_left:
     vmsave  rax
     // FS, GS, TR and the rest are the host's again before anything can need them.
     mov     rax, [rsp]

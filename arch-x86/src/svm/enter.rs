@@ -9,6 +9,12 @@ global_asm!(include_str!("enter.S"));
 
 unsafe extern "C" {
     fn oxen_svm_enter(gprs: *mut Gprs, guest: u64, host: u64);
+    static oxen_svm_left: u8;
+}
+
+/// Address of the instruction at which the host goes on when a guest exits.
+pub(super) fn left() -> u64 {
+    (&raw const oxen_svm_left).addr() as u64
 }
 
 /// Runs the guest whose control block is at physical address `guest` until it exits. `host` is the physical address of

@@ -44,6 +44,8 @@ bitflags! {
         const INIT = 1 << 3;
         /// The guest can take a virtual interrupt.
         const VIRTUAL_INTERRUPT = 1 << 4;
+        /// RDTSC.
+        const READ_TSC = 1 << 14;
         /// RDPMC.
         const READ_COUNTER = 1 << 15;
         /// CPUID.
@@ -85,6 +87,8 @@ bitflags! {
         const CLGI = 1 << 5;
         /// SKINIT.
         const SKINIT = 1 << 6;
+        /// RDTSCP.
+        const READ_TSCP = 1 << 7;
         /// WBINVD and WBNOINVD.
         const WBINVD = 1 << 9;
         /// MONITOR and MONITORX.
@@ -142,7 +146,7 @@ impl Misc1 {
 
 impl Misc2 {
     /// Those of every guest: all, but for RDTSCP.
-    pub const ALWAYS: Self = Self::all();
+    pub const ALWAYS: Self = Self::all().difference(Self::READ_TSCP);
 }
 
 impl Misc3 {

@@ -27,9 +27,11 @@ pub(super) fn own<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> 
     DONE
 }
 
-/// `XENMEM_set_memory_map`: for the caller itself or a domain it manages. An empty one is as if there were none.
+/// `XENMEM_set_memory_map`: for the caller itself or a domain it manages. An empty one is as if there were none. Entries are
+/// not looked at: the map is a message to the guest and nothing else.
 ///
-/// Errors: [`Error::Fault`]; [`Error::Inval`] for more than [`MEMORY_MAP_ENTRIES`]; [`Error::Srch`]; [`Error::Perm`].
+/// Errors: [`Error::Fault`]; [`Error::Inval`] for more than [`MEMORY_MAP_ENTRIES`]; [`Error::Srch`]; [`Error::Perm`];
+/// [`Error::NoSys`] for another domain, in a build without management.
 pub(super) fn set<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> {
     let args: ForeignMemoryMap = call.read(arg)?;
     let count = args.map.nr_entries as usize;
@@ -37,6 +39,9 @@ pub(super) fn set<A: Arch>(call: &mut Call<'_, A>, arg: u64) -> Result<Outcome> 
         return Err(Error::Inval);
     }
     let target = call.target(args.domid, Verb::Memory)?;
+    if cfg!(not(feature = "mgmt_hypercalls")) && target.id() != call.domain().id() {
+        return Err(Error::NoSys);
+    }
     let empty = E820Entry::new(0, 0, MemmapType(0));
     let mut map = Vec::new();
     map.try_reserve_exact(count).map_err(|_| Error::NoMem)?;

@@ -1,5 +1,7 @@
 //! `memory_op`: what memory a domain has and where it sees it.
 
+#[cfg(feature = "mgmt_hypercalls")]
+mod management;
 mod map;
 mod physmap;
 mod reservation;
@@ -57,6 +59,14 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
         MemoryOp::MEMORY_MAP if A::HAS_MEMORY_MAPS => map::own(call, arg),
         MemoryOp::SET_MEMORY_MAP if A::HAS_MEMORY_MAPS => map::set(call, arg),
         MemoryOp::MACHINE_MEMORY_MAP if A::HAS_MEMORY_MAPS => map::machine(call, arg),
+        #[cfg(feature = "mgmt_hypercalls")]
+        MemoryOp::CLAIM_PAGES => management::claim(call, arg),
+        #[cfg(feature = "mgmt_hypercalls")]
+        MemoryOp::SET_POD_TARGET => management::set_pod_target(call, arg),
+        #[cfg(feature = "mgmt_hypercalls")]
+        MemoryOp::GET_POD_TARGET => management::get_pod_target(call, arg),
+        #[cfg(feature = "mgmt_hypercalls")]
+        MemoryOp::RESERVED_DEVICE_MEMORY_MAP => management::reserved_memory(call, arg),
         MemoryOp::GET_VNUMAINFO => vnuma(call, arg),
         MemoryOp::ACQUIRE_RESOURCE => resource::acquire(call, start, arg),
         _ => Err(Error::NoSys),

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use xen_abi::memory::{
-    AddToPhysmap, AddToPhysmapBatch, EXTENT_SHIFT, MAPIDX_GRANT_TABLE_STATUS, MapSpace,
+    AddToPhysmap, AddToPhysmapBatch, EXTENT_SHIFT, MAPIDX_GRANT_TABLE_STATUS, MapSpace, MemoryOp,
     RemoveFromPhysmap,
 };
 use xen_core::p2m::{P2m, P2mType};
@@ -13,19 +13,49 @@ use xen_core::{Arch, Domain, Error, Gfn, Mfn, Result};
 use super::reservation;
 use crate::call::{Call, DONE, Outcome};
 
-/// `XENMEM_add_to_physmap`: one page.
+/// `XENMEM_add_to_physmap`: one page, or a range of the domain's own.
 pub(super) fn add<A: Arch>(call: &mut Call<'_, A>, start: u64, arg: u64) -> Result<Outcome> {
-    if start != 0 {
-        return Err(Error::Inval);
-    }
     let args: AddToPhysmap = call.read(arg)?;
-    // Only a batch names another domain.
-    if args.space == MapSpace::GMFN_FOREIGN {
-        return Err(Error::NoSys);
+    match args.space {
+        MapSpace::GMFN_RANGE => return move_range(call, start, arg, &args),
+        // Only a range keeps progress in the command.
+        _ if start != 0 => return Err(Error::Inval),
+        // Only a batch names another domain.
+        MapSpace::GMFN_FOREIGN => return Err(Error::NoSys),
+        _ => {}
     }
     let target = target(call, args.domid, args.space)?;
     let nobody = Err(Error::NoSys);
     add_one(call, &target, args.space, &nobody, args.idx, Gfn(args.gpfn))?;
+    DONE
+}
+
+/// Moves `args.size` pages of the domain's own memory.
+///
+/// Errors: as for one, of the first that cannot be moved; [`Error::Inval`] for progress beyond the end.
+fn move_range<A: Arch>(
+    call: &mut Call<'_, A>,
+    start: u64,
+    arg: u64,
+    args: &AddToPhysmap,
+) -> Result<Outcome> {
+    let target = target(call, args.domid, args.space)?;
+    if !A::MAP_SPACES.contains(&args.space.0) {
+        return Err(A::ABSENT_MAP_SPACE);
+    }
+    if start > args.size.into() {
+        return Err(Error::Inval);
+    }
+    let nobody = Err(Error::NoSys);
+    for n in start..args.size.into() {
+        if n != start && call.hv.should_yield() {
+            let op = u64::from(MemoryOp::ADD_TO_PHYSMAP.0);
+            return Ok(Outcome::Restart([n << EXTENT_SHIFT | op, arg, 0, 0, 0]));
+        }
+        let from = args.idx.checked_add(n).ok_or(Error::Inval)?;
+        let to = args.gpfn.checked_add(n).ok_or(Error::Inval)?;
+        add_one(call, &target, args.space, &nobody, from, Gfn(to))?;
+    }
     DONE
 }
 
@@ -79,7 +109,7 @@ pub(super) fn add_batch<A: Arch>(call: &mut Call<'_, A>, start: u64, arg: u64) -
     };
     for n in start..args.size.into() {
         if n != start && call.hv.should_yield() {
-            let op = xen_abi::memory::MemoryOp::ADD_TO_PHYSMAP_BATCH.0;
+            let op = MemoryOp::ADD_TO_PHYSMAP_BATCH.0;
             return Ok(Outcome::Restart([
                 n << EXTENT_SHIFT | u64::from(op),
                 arg,
@@ -138,6 +168,15 @@ fn add_one<A: Arch>(
             }
         }
         MapSpace::DEV_MMIO => return map_device(call, target, Mfn(index), gfn),
+        // Its guest frames are machine frames.
+        MapSpace::GMFN | MapSpace::GMFN_RANGE if target.config.direct_mapped => {
+            return Err(Error::OpNotSupp);
+        }
+        MapSpace::GMFN | MapSpace::GMFN_RANGE => {
+            let dropped = target.p2m.move_frame(Gfn(index), gfn)?;
+            target.uncharge_pages(dropped.ram);
+            return Ok(());
+        }
         _ => return Err(Error::NoSys),
     };
     make_room(call, target, gfn)?;

@@ -1,8 +1,9 @@
 //! Giving memory to domains and taking it back.
 
+use arrayvec::ArrayVec;
 use xen_abi::memory::{EXTENT_SHIFT, MemFlags, MemoryOp, Reservation};
 use xen_core::mem::AllocFlags;
-use xen_core::p2m::P2mType;
+use xen_core::p2m::{P2mType, Run, STRIDE};
 use xen_core::policy::Verb;
 use xen_core::{Arch, Domain, Error, Gfn, Mfn, PAGE_SHIFT, Result};
 
@@ -13,8 +14,8 @@ const DOMU_ORDER: u32 = 9;
 const HARDWARE_ORDER: u32 = 10;
 /// log2 of the largest extent for one that manages others: 1 GiB.
 const CONTROL_ORDER: u32 = 18;
-/// log2 of the frames taken from a domain between two looks for more urgent work.
-const CHUNK_ORDER: u8 = 9;
+/// Most extents taken from a domain between two looks for more urgent work.
+const EXTENTS: usize = 64;
 /// Most extents that a 32-bit command can count.
 const MAX_EXTENTS: u64 = u32::MAX as u64 >> EXTENT_SHIFT;
 
@@ -54,26 +55,96 @@ pub(super) fn change<A: Arch>(
     else {
         return done;
     };
+    match op {
+        MemoryOp::POPULATE_PHYSMAP => populate_all(call, &target, &reservation, start, arg, below),
+        _ => decrease_all(call, &target, &reservation, start, arg),
+    }
+}
+
+/// To be gone on with at extent `n`.
+fn again(op: MemoryOp, n: u64, arg: u64) -> Result<Outcome> {
+    Ok(Outcome::Restart([
+        n << EXTENT_SHIFT | u64::from(op.0),
+        arg,
+        0,
+        0,
+        0,
+    ]))
+}
+
+fn populate_all<A: Arch>(
+    call: &mut Call<'_, A>,
+    target: &Domain<A>,
+    reservation: &Reservation,
+    start: u64,
+    arg: u64,
+    below: u64,
+) -> Result<Outcome> {
     let order = reservation.extent_order as u8;
     for n in start..reservation.nr_extents {
-        let again = Outcome::Restart([n << EXTENT_SHIFT | u64::from(op.0), arg, 0, 0, 0]);
         if n != start && call.hv.should_yield() {
-            return Ok(again);
+            return again(MemoryOp::POPULATE_PHYSMAP, n, arg);
         }
-        let Ok(gfn) = call.read_at::<u64>(reservation.extent_start.0, n) else {
+        let done = call
+            .read_at(reservation.extent_start.0, n)
+            .and_then(|gfn| populate(call, target, Gfn(gfn), order, below));
+        if done.is_err() {
             return Ok(Outcome::Done(n as i64));
-        };
-        let result = match op {
-            MemoryOp::POPULATE_PHYSMAP => populate(call, &target, Gfn(gfn), order, below),
-            _ => decrease(call, &target, Gfn(gfn), order),
-        };
-        match result {
-            Ok(()) => {}
-            Err(Error::Restart) => return Ok(again),
-            Err(_) => return Ok(Outcome::Done(n as i64)),
         }
     }
     Ok(Outcome::Done(reservation.nr_extents as i64))
+}
+
+/// Takes extents away: small ones by the stride, so that the CPUs forget their translations once for many, large ones in
+/// pieces.
+fn decrease_all<A: Arch>(
+    call: &mut Call<'_, A>,
+    target: &Domain<A>,
+    reservation: &Reservation,
+    start: u64,
+    arg: u64,
+) -> Result<Outcome> {
+    let (list, all) = (reservation.extent_start.0, reservation.nr_extents);
+    let count = 1u64 << reservation.extent_order;
+    let mut n = start;
+    while n < all {
+        if n != start && call.hv.should_yield() {
+            return again(MemoryOp::DECREASE_RESERVATION, n, arg);
+        }
+        if count > STRIDE {
+            let taken = call
+                .read_at(list, n)
+                .and_then(|gfn| decrease_large(call, target, Gfn(gfn), count));
+            match taken {
+                Ok(()) => n += 1,
+                Err(Error::Restart) => return again(MemoryOp::DECREASE_RESERVATION, n, arg),
+                Err(_) => return Ok(Outcome::Done(n as i64)),
+            }
+            continue;
+        }
+        let mut runs: ArrayVec<Run, EXTENTS> = ArrayVec::new();
+        let most = (all - n).min(STRIDE / count).min(EXTENTS as u64);
+        let mut readable = true;
+        for at in n..n + most {
+            match call.read_at(list, at) {
+                Ok(gfn) => runs.push(Run {
+                    gfn: Gfn(gfn),
+                    count,
+                }),
+                Err(_) => {
+                    readable = false;
+                    break;
+                }
+            }
+        }
+        let taken = target.p2m.take_ram(&runs, target.config.direct_mapped);
+        target.uncharge_pages(taken.ram);
+        n += taken.runs as u64;
+        if taken.runs < runs.len() || !readable {
+            return Ok(Outcome::Done(n as i64));
+        }
+    }
+    Ok(Outcome::Done(all as i64))
 }
 
 /// The frame number below which the caller wants its memory; `None` for one without memory below.
@@ -100,7 +171,13 @@ fn populate<A: Arch>(
     let mapped = call
         .hv
         .frames
-        .alloc_below(target.id(), order, AllocFlags::empty(), below)
+        .alloc_claimed(
+            &target.claim,
+            target.id(),
+            order,
+            AllocFlags::empty(),
+            below,
+        )
         .and_then(|block| {
             let dropped = target.p2m.map(gfn, block.mfn(), count, P2mType::RamRw)?;
             block.into_raw();
@@ -149,35 +226,45 @@ fn repopulate<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, gfn: Gfn, order: 
     Ok(())
 }
 
-/// Takes an extent away. Large ones go in pieces: a restart begins with the extent again, so holes in it are no error.
-fn decrease<A: Arch>(call: &Call<'_, A>, target: &Domain<A>, gfn: Gfn, order: u8) -> Result<()> {
-    let end = gfn.checked_add(1 << order).ok_or(Error::Inval)?;
-    let large = order > CHUNK_ORDER;
-    let (mut at, mut taken) = (gfn.0, 0u64);
-    while at < end.0 {
-        match target.p2m.lookup(Gfn(at)) {
-            Some(entry) if entry.kind.is_ram() => take(call, target, Gfn(at))?,
-            None if large => {
-                at = next_mapped(target, Gfn(at)).map_or(end.0, |next| next.0.min(end.0));
-                continue;
-            }
-            _ => return Err(Error::Inval),
-        }
-        at += 1;
-        taken += 1;
+/// Takes a large extent away, in pieces: a restart begins with the extent again, so holes in it are no error.
+fn decrease_large<A: Arch>(
+    call: &Call<'_, A>,
+    target: &Domain<A>,
+    gfn: Gfn,
+    count: u64,
+) -> Result<()> {
+    let end = gfn.checked_add(count).ok_or(Error::Inval)?;
+    let mut at = gfn;
+    while at < end {
+        let run = Run {
+            gfn: at,
+            count: STRIDE.min(end.0 - at.0),
+        };
+        let taken = target.p2m.take_ram(&[run], target.config.direct_mapped);
+        target.uncharge_pages(taken.ram);
+        at = match taken.runs {
+            0 => match next_mapped(target, at) {
+                // Memory that nothing was in the way of, and that could not be taken.
+                Some((next, true)) if next == at => return Err(Error::NoMem),
+                Some((next, true)) => next.min(end),
+                Some((next, false)) if next < end => return Err(Error::Inval),
+                _ => end,
+            },
+            _ => Gfn(at.0 + run.count),
+        };
         // Not before something was done, or the restart would come to this point again and again.
-        if taken.is_multiple_of(1 << CHUNK_ORDER) && at < end.0 && call.hv.should_yield() {
+        if taken.ram != 0 && at < end && call.hv.should_yield() {
             return Err(Error::Restart);
         }
     }
     Ok(())
 }
 
-/// The first guest frame from `from` on at which something is mapped.
-fn next_mapped<A: Arch>(target: &Domain<A>, from: Gfn) -> Option<Gfn> {
+/// The first guest frame from `from` on at which something is mapped, and whether that is the domain's own memory.
+fn next_mapped<A: Arch>(target: &Domain<A>, from: Gfn) -> Option<(Gfn, bool)> {
     let mut next = None;
-    target.p2m.walk(from, |gfn, _| {
-        next = Some(Gfn(gfn.0.max(from.0)));
+    target.p2m.walk(from, |gfn, entry| {
+        next = Some((gfn.max(from), entry.kind.is_ram()));
         false
     });
     next

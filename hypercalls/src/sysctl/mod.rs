@@ -2,7 +2,13 @@
 //!
 //! As `domctl`, without a domain. Layouts, versions and permissions are in [`xen_abi::sysctl`].
 
+pub(crate) mod bitmap;
+mod console;
+mod cpupool;
 mod host;
+mod policy;
+mod power;
+mod topology;
 
 use xen_abi::sysctl::{self as abi, Interface, Sysctl, SysctlCmd};
 use xen_abi::versioned::{Payload, Permission};
@@ -15,7 +21,7 @@ use crate::call::{Call, Outcome};
 pub(crate) struct Request {
     /// The caller's version.
     pub(crate) interface: Interface,
-    /// The payload; what is written back where the operation has results.
+    /// The payload; what is written back where the operation has results, and before a restart.
     pub(crate) payload: Payload,
 }
 
@@ -25,9 +31,39 @@ type Handler<A> = fn(&mut Call<'_, A>, &mut Request) -> Result<Outcome>;
 /// The handler of an operation; `None` for one that is not there.
 fn handler<A: Arch>(cmd: SysctlCmd) -> Option<Handler<A>> {
     Some(match cmd {
+        SysctlCmd::READCONSOLE => console::read,
+        SysctlCmd::PHYSINFO => host::physinfo,
         SysctlCmd::SCHED_ID => host::sched_id,
+        SysctlCmd::GETDOMAININFOLIST => host::domains,
+        SysctlCmd::DEBUG_KEYS => console::debug_keys,
+        SysctlCmd::GETCPUINFO => host::cpus,
+        SysctlCmd::AVAILHEAP => host::free_memory,
+        SysctlCmd::GET_PMSTAT => power::statistics,
+        SysctlCmd::CPU_HOTPLUG => power::hotplug,
+        SysctlCmd::PM_OP => power::operation,
+        SysctlCmd::CPUTOPOINFO => topology::cpus,
+        SysctlCmd::NUMAINFO => topology::nodes,
+        SysctlCmd::CPUPOOL_OP => cpupool::operation,
+        SysctlCmd::SCHEDULER_OP => cpupool::scheduler,
+        SysctlCmd::PCITOPOINFO => topology::devices,
+        SysctlCmd::GET_CPU_LEVELLING_CAPS => policy::levelling,
+        SysctlCmd::GET_CPU_FEATURESET => policy::featureset,
+        SysctlCmd::GET_CPU_POLICY => policy::policy,
+        // What Xen answers that is built without them, or finds no such hardware.
+        SysctlCmd::COVERAGE_OP | SysctlCmd::DT_OVERLAY => unsupported,
+        SysctlCmd::PSR_CMT_OP | SysctlCmd::PSR_ALLOC => absent,
+        // Trace buffers, performance counters, lock profiles, live patches, frames out of use: as operations that do
+        // not exist.
         _ => return None,
     })
+}
+
+fn unsupported<A: Arch>(_: &mut Call<'_, A>, _: &mut Request) -> Result<Outcome> {
+    Err(Error::OpNotSupp)
+}
+
+fn absent<A: Arch>(_: &mut Call<'_, A>, _: &mut Request) -> Result<Outcome> {
+    Err(Error::NoDev)
 }
 
 pub(crate) fn sysctl<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result<Outcome> {
@@ -50,7 +86,8 @@ pub(crate) fn sysctl<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Result
         payload: wire.u,
     };
     let outcome = handler(call, &mut request);
-    if op.out {
+    // A restart goes on where the payload says.
+    if op.out || matches!(outcome, Err(Error::Restart)) {
         wire.u = request.payload;
         call.write(at, &wire)?;
     }

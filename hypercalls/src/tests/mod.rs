@@ -1,14 +1,19 @@
 //! Hypercalls on the software machine, from the caller's side: what each operation answers, what it leaves in memory,
 //! and that nothing is left behind.
 
+mod builder;
 mod console;
 mod direct;
 mod dispatch;
+#[cfg(feature = "mgmt_hypercalls")]
+mod domctl;
 mod events;
 mod grants;
 mod hvm;
+mod management;
 mod memory;
 mod memory_map;
+#[cfg(feature = "multicall")]
 mod multicall;
 mod physdev;
 mod physmap;
@@ -17,6 +22,8 @@ mod random;
 mod resource;
 mod runstate;
 mod sched;
+#[cfg(feature = "mgmt_hypercalls")]
+mod sysctl;
 mod timers;
 mod vcpu;
 mod version;
@@ -151,6 +158,7 @@ impl<'w> Guest<'w> {
     }
 
     /// The arguments as a restart left them.
+    #[cfg(feature = "multicall")]
     pub(crate) fn args(&self) -> [u64; 5] {
         let context = self.vcpu.context();
         core::array::from_fn(|n| context.arg(n))

@@ -153,7 +153,7 @@ fn grant_table_frames() {
 fn spaces_that_are_not_served() {
     let world = World::new();
     let (dom0, domu) = (world.guest(0), world.guest(1));
-    for space in [2, 3, 6, 99, u32::MAX] {
+    for space in [6, 99, u32::MAX] {
         assert_eq!(
             add(&domu, SELF, MapSpace(space), 0, FREE),
             err(Error::NoSys)
@@ -167,7 +167,7 @@ fn spaces_that_are_not_served() {
         batch(&dom0, SELF, MapSpace::GMFN_RANGE, 0, &[(0, FREE)]),
         Err(err(Error::OpNotSupp))
     );
-    let unknown = batch(&dom0, SELF, MapSpace::GMFN, 0, &[(0, FREE), (1, FREE)]);
+    let unknown = batch(&dom0, SELF, MapSpace(6), 0, &[(0, FREE), (1, FREE)]);
     assert_eq!(unknown, Ok([err(Error::NoSys); 2].into()));
     world.end([dom0, domu]);
 }
@@ -311,4 +311,95 @@ fn progress_in_a_batch() {
     assert_eq!(domu.op(MEMORY, 2 << 6 | op, &mut args), 0);
     assert!(!domu.is_mapped(FREE) && !domu.is_mapped(FREE + 1) && domu.is_mapped(FREE + 2));
     world.end([domu]);
+}
+
+/// Moves a range of a domain's own pages.
+fn move_range(guest: &Guest<'_>, domid: u16, from: u64, to: u64, size: u16) -> i64 {
+    let mut args = AddToPhysmap {
+        domid,
+        size,
+        space: MapSpace::GMFN_RANGE,
+        idx: from,
+        gpfn: to,
+    };
+    guest.op(MEMORY, MemoryOp::ADD_TO_PHYSMAP.0, &mut args)
+}
+
+#[test]
+fn pages_move() {
+    let world = World::new();
+    let (dom0, one) = (world.guest(0), world.guest(1));
+    let gmfn = MapSpace::GMFN;
+    one.put(20 * PAGE_SIZE, &20u64);
+    one.put(21 * PAGE_SIZE, &21u64);
+    let free = world.machine.hv.frames.free_frames();
+    // To a hole, by the domain's builder.
+    assert_eq!(add(&dom0, 1, gmfn, 20, FREE), 0);
+    assert!(!one.is_mapped(20) && kind(&one, FREE) == Some(P2mType::RamRw));
+    assert_eq!(one.get::<u64>(FREE * PAGE_SIZE), 20);
+    assert_eq!(one.domain().pages(), PAGES);
+    // Over another page, which is given back.
+    assert_eq!(add(&one, SELF, gmfn, FREE, 21), 0);
+    assert_eq!(one.get::<u64>(21 * PAGE_SIZE), 20);
+    assert_eq!(one.domain().pages(), PAGES - 1);
+    assert_eq!(change(&one, POPULATE, SELF, 0, &[20]), 1);
+    // Where it is already.
+    assert_eq!(add(&one, SELF, gmfn, 21, 21), 0);
+    assert_eq!(one.get::<u64>(21 * PAGE_SIZE), 20);
+    // Nothing to move, nowhere to move it, not memory.
+    let end = 1 << one.domain().p2m.gfn_bits();
+    for (from, to) in [(FREE, 5), (end, 5), (u64::MAX, 5), (5, end), (5, u64::MAX)] {
+        assert_eq!(add(&one, SELF, gmfn, from, to), err(Error::Inval));
+    }
+    assert_eq!(add(&one, SELF, MapSpace::SHARED_INFO, 0, FREE + 9), 0);
+    assert_eq!(add(&one, SELF, gmfn, FREE + 9, 5), err(Error::Inval));
+    // Other things that are in the way go.
+    assert_eq!(add(&one, SELF, gmfn, 22, FREE + 9), 0);
+    assert_eq!(kind(&one, FREE + 9), Some(P2mType::RamRw));
+    assert_eq!(add(&one, 0, gmfn, 5, FREE), err(Error::Perm));
+    let list = [(23, FREE + 1), (FREE + 50, FREE + 2), (24, FREE + 3)];
+    assert_eq!(
+        batch(&dom0, 1, gmfn, 0, &list),
+        Ok([0, err(Error::Inval), 0].into())
+    );
+    // A table's page for the second half of the address space is all that is new.
+    assert!(free - world.machine.hv.frames.free_frames() <= 2);
+    world.end([dom0, one]);
+}
+
+#[test]
+fn ranges_of_pages_move() {
+    let world = World::new();
+    let (dom0, one) = (world.guest(0), world.guest(1));
+    (20..28).for_each(|n| one.put(n * PAGE_SIZE, &n));
+    world.yield_every(1);
+    let before = dom0.restarts();
+    assert_eq!(move_range(&dom0, 1, 20, FREE, 8), 0);
+    assert_eq!(dom0.restarts(), before + 7);
+    world.yield_every(0);
+    for n in 0..8 {
+        assert_eq!(one.get::<u64>((FREE + n) * PAGE_SIZE), 20 + n);
+        assert!(!one.is_mapped(20 + n));
+    }
+    assert_eq!(one.domain().pages(), PAGES);
+    // Up to the first that is not there.
+    assert_eq!(move_range(&dom0, 1, FREE + 6, 20, 4), err(Error::Inval));
+    assert!(one.is_mapped(20) && one.is_mapped(21) && !one.is_mapped(22));
+    assert_eq!(move_range(&one, 1, FREE, 0, 0), 0);
+    assert_eq!(move_range(&one, 1, u64::MAX, 0, 2), err(Error::Inval));
+    assert_eq!(move_range(&one, 0, 5, 6, 1), err(Error::Perm));
+    // Nobody but a restart sets progress.
+    let args = AddToPhysmap {
+        domid: SELF,
+        size: 2,
+        space: MapSpace::GMFN_RANGE,
+        idx: FREE,
+        gpfn: 22,
+    };
+    one.put(super::ARG, &args);
+    let op = u64::from(MemoryOp::ADD_TO_PHYSMAP.0);
+    let at = |start: u64| one.call(MEMORY, &[start << 6 | op, super::ARG]);
+    assert_eq!((at(3), at(2)), (err(Error::Inval), 0));
+    assert!(!one.is_mapped(22));
+    world.end([dom0, one]);
 }

@@ -10,7 +10,7 @@ use xen_abi::xen::Hypercall;
 use xen_core::soft::Soft;
 use xen_core::{Arch, Domain, Error};
 
-use super::{ARG, Guest, LIST, NOWHERE, SELF, World, err};
+use super::{ARG, Guest, LIST, NOWHERE, World, err};
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 const SECOND: u64 = 1_000_000_000;
@@ -300,6 +300,7 @@ fn the_screen() {
     world.end([dom0, domu]);
 }
 
+#[cfg(feature = "vm_assist")]
 #[test]
 fn vm_assist() {
     let world = World::new();
@@ -322,7 +323,7 @@ fn vm_assist() {
         63,
         64,
         u64::from(u32::MAX),
-        SELF.into(),
+        super::SELF.into(),
     ] {
         assert_eq!(assist(0, kind), err(Error::Inval));
     }

@@ -28,6 +28,8 @@ impl Wide {
             command_line: "".into(),
             version: (4, 17),
             max_grant_version: 1,
+            max_grant_frames: 64,
+            max_maptrack_frames: 1024,
             transitive_grants: true,
             runstate_translated: None,
             boot_wallclock: 0,

@@ -44,13 +44,12 @@ pub(crate) struct BootArgs {
     /// [default: 2; 1 on x86_64].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
     smp: Option<u32>,
-    /// The machine's RAM, such as 2G or 1536M [default: 2G].
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    memory: Option<u64>,
-    /// dom0's share of it [default: 512M; 768M with --toolstack, which takes at least 384M, and 64M for each further
-    /// release].
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    dom0_mem: Option<u64>,
+    /// The machine's RAM, such as 2G or 1536M.
+    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = size)]
+    pub memory: u64,
+    /// dom0's share of it.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size)]
+    pub dom0_mem: u64,
     /// Version of the Arm interrupt controller, 2 or 3 [default: 3].
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(2..=3))]
     gic: Option<u32>,
@@ -82,10 +81,9 @@ pub(crate) struct BootArgs {
     /// Count instructions: one virtual nanosecond each, so that two runs take the same path. One CPU only.
     #[arg(long)]
     pub icount: bool,
-    /// Put Debian's own toolstack of this release of Xen into dom0 (4.14, 4.17 or 4.20; Debian 11, 12 and 13), with its
-    /// daemons running, and a guest: `xl create /etc/xen/guest.cfg` boots Debian's cloud kernel. Of several, separated by
-    /// commas, the first one runs the daemons and is meant by plain commands; `with 4.20 xl info` means another. See the end
-    /// of this help for what else there is in dom0.
+    /// Put Debian's own toolstack of this release of Xen into dom0: 4.14, 4.17 or 4.20 (of Debian 11, 12 and 13). Its
+    /// daemons run, and `xl create /etc/xen/guest.cfg` boots Debian's cloud kernel. With several, separated by commas, plain
+    /// commands and the daemons are the first one's, and `with 4.20 xl info` is another's; more below.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "RELEASES")]
     pub toolstack: Vec<Release>,
     /// Break something on the way, to see what the hypervisor says.
@@ -101,17 +99,6 @@ impl BootArgs {
             Arch::Aarch64 => Suite::Bookworm,
             Arch::X86_64 => Suite::Trixie,
         }))
-    }
-
-    /// The machine's RAM, in bytes.
-    pub(crate) fn memory(&self) -> u64 {
-        self.memory.unwrap_or(2 * units::GIB)
-    }
-
-    /// dom0's share of it, in bytes.
-    pub(crate) fn dom0_mem(&self) -> u64 {
-        let toolstack = if self.toolstack.is_empty() { 0 } else { 256 };
-        self.dom0_mem.unwrap_or((512 + toolstack) * units::MIB)
     }
 
     /// Physical CPUs. Counting instructions takes one.
@@ -196,7 +183,7 @@ impl BootArgs {
                 bail!("{option} {}: there is no such file", file.display());
             }
         }
-        if self.dom0_mem() >= self.memory() && self.damage.is_none() {
+        if self.dom0_mem >= self.memory && self.damage.is_none() {
             warn!(
                 "dom0 is to have all of the machine's memory or more: see --memory and --dom0-mem"
             );

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::debian::Suite;
+use crate::toolstack::Release;
 use crate::units;
 use clap::CommandFactory as _;
 
@@ -24,7 +25,7 @@ fn defaults() {
     assert_eq!(args.boot.dom0(), Dom0::Debian(Suite::Bookworm));
     assert_eq!(args.boot.firmware, Firmware::Kernel);
     assert_eq!(
-        (args.boot.smp(), args.boot.gic(), args.boot.memory()),
+        (args.boot.smp(), args.boot.gic(), args.boot.memory),
         (2, 3, 2 * units::GIB)
     );
     assert_eq!(args.boot.hypervisor, Hypervisor::Oxen);
@@ -60,7 +61,7 @@ fn options_take_values_that_look_like_options() {
     assert_eq!(args.exec.as_deref(), Some("-x"));
     assert_eq!(args.boot.cmdline, "--odd");
     assert_eq!(args.boot.build.features, ["a", "b"]);
-    assert_eq!(args.boot.memory(), units::GIB);
+    assert_eq!(args.boot.memory, units::GIB);
 }
 
 #[test]
@@ -71,6 +72,7 @@ fn bad_values_are_refused() {
         ["--memory", "lots"],
         ["--arch", "mips"],
         ["--dom0", "debian-1"],
+        ["--toolstack", "4.18"],
     ] {
         assert!(
             Cli::try_parse_from(["cargo xen", "run"].iter().chain(&bad)).is_err(),
@@ -133,6 +135,29 @@ fn what_no_machine_can_be_is_said_at_once() {
         (&["--icount", "--smp", "2"], false, "one CPU"),
         (&["--initrd", "Cargo.toml"], true, "--initrd"),
         (&["--dom0", "builtin"], true, "Linux"),
+        (
+            &["--toolstack", "4.17", "--dom0", "builtin"],
+            false,
+            "Linux",
+        ),
+        (
+            &["--toolstack", "4.17", "--initrd", "Cargo.toml"],
+            false,
+            "--initrd",
+        ),
+        (&["--toolstack", "4.17,4.20,4.17"], true, "4.17 twice"),
+        (
+            &[
+                "--toolstack",
+                "4.20",
+                "--arch",
+                "x86_64",
+                "--firmware",
+                "pvh",
+            ],
+            false,
+            "one module",
+        ),
         (&["--dom0", "no/such/kernel"], false, "no such file"),
         (&["--initrd", "no/such/initrd"], false, "no such file"),
     ] {
@@ -144,6 +169,14 @@ fn what_no_machine_can_be_is_said_at_once() {
         let words = ["--arch", "x86_64", "--firmware", firmware];
         run_args(&words).boot.check(false).unwrap();
     }
+}
+
+#[test]
+fn toolstacks_are_separated_by_commas() {
+    assert!(run_args(&[]).boot.toolstack.is_empty());
+    let args = run_args(&["--toolstack", "4.20,4.14"]);
+    assert_eq!(args.boot.toolstack, [Release::V4_20, Release::V4_14]);
+    args.boot.check(true).unwrap();
 }
 
 #[test]

@@ -9,14 +9,19 @@ use crate::paths::{self, Paths};
 use crate::process::{Child, find_program, interrupted, output, show};
 use crate::ui;
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MIRROR_VARIABLE: &str = "OXEN_DEBIAN_MIRROR";
+
+/// The folders whose configuration and index this process has looked at: doing it again for each package takes long.
+static OPENED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// apt, looking at one suite for one architecture.
 pub(super) struct Apt {
@@ -101,6 +106,10 @@ impl Apt {
             .join("apt")
             .join(format!("{}-{}", suite.codename(), deb_arch(arch)));
         let apt = Self { dir, suite, arch };
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.contains(&apt.dir) {
+            return Ok(apt);
+        }
         for sub in ["state/lists/partial", "cache/archives/partial", "empty"] {
             paths::make_dir(&apt.dir.join(sub))?;
         }
@@ -123,6 +132,7 @@ impl Apt {
         if changed || apt.show("busybox-static").is_err() {
             apt.update()?;
         }
+        opened.insert(apt.dir.clone());
         Ok(apt)
     }
 

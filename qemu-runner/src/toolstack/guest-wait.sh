@@ -2,21 +2,24 @@
 # guest-wait [TEXT [SECONDS [GUEST]]]: waits for a line with this text on the guest's console, and prints it. Lines before
 # the one that it found last time do not count.
 text=${1:-@UP@}
-seconds=${2:-60}
+seconds=${2:-120}
 guest=${3:-guest}
 log=/var/log/xen/console/guest-$guest.log
 seen=/run/guest-wait.$guest
-[ -f "$seen" ] || echo 0 > "$seen"
-from=$(cat "$seen")
+from=0
+[ ! -f "$seen" ] || read -r from < "$seen"
+export text from
 end=$(($(date +%s) + seconds))
 while true; do
-    if found=$(tail -n +$((from + 1)) "$log" 2>/dev/null | tr -d '\r' | grep -n -m 1 -F -e "$text"); then
-        echo $((from + ${found%%:*})) > "$seen"
-        echo "${found#*:}"
+    # Prints the line's number and the line.
+    if found=$(awk 'NR > ENVIRON["from"] && index($0, ENVIRON["text"]) { print NR, $0; found = 1; exit }
+        END { exit !found }' "$log" 2>/dev/null); then
+        echo "${found%% *}" > "$seen"
+        echo "${found#* }" | tr -d '\r'
         exit 0
     fi
     [ "$(date +%s)" -lt $end ] || break
-    sleep 0.2
+    sleep 1
 done
 echo "guest-wait: $guest did not say '$text' within $seconds s; its console ends with:" >&2
 tail -n 20 "$log" >&2

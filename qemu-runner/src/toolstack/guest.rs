@@ -68,7 +68,7 @@ fn configuration(arch: Arch) -> String {
     };
     format!(
         "name = \"guest\"\n{kind}memory = 128\nvcpus = 1\nkernel = \"/{FOLDER}/vmlinuz\"\n\
-         ramdisk = \"/{FOLDER}/initrd.gz\"\nextra = \"console=hvc0\"\n"
+         ramdisk = \"/{FOLDER}/initrd.gz\"\nextra = \"console=hvc0 quiet\"\n"
     )
 }
 
@@ -88,7 +88,7 @@ mod tests {
             "vcpus = 1",
             "kernel = \"/boot/guest/vmlinuz\"",
             "ramdisk = \"/boot/guest/initrd.gz\"",
-            "extra = \"console=hvc0\"",
+            "extra = \"console=hvc0 quiet\"",
         ];
         assert_eq!(lines(Arch::Aarch64), common);
         let mut x86 = lines(Arch::X86_64);

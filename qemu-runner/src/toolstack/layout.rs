@@ -8,6 +8,7 @@ use crate::initramfs::Archive;
 use crate::paths;
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 /// Folders that are links to those of the same name below `usr`.
@@ -16,6 +17,8 @@ const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 const UNWINDER: &str = "libgcc_s.so.1";
 /// Where the hotplug scripts wait: `/etc/xen` is shared by all roots, and each sees its own scripts in it.
 const SCRIPTS: &str = "etc/xen-scripts/";
+/// What the programs read of themselves.
+const XL_CONF: &str = "etc/xen/xl.conf";
 /// Terminals on which dom0's console may be.
 const TERMINALS: [&str; 4] = ["vt102", "linux", "xterm", "dumb"];
 
@@ -72,6 +75,7 @@ impl Tree {
         let wanted = name.starts_with(&self.own)
             || name.starts_with("usr/bin/xenstore")
             || name == "usr/bin/bash"
+            || name == XL_CONF
             || terminal;
         wanted.then(|| name.to_owned())
     }
@@ -100,9 +104,9 @@ impl Tree {
             for (place, needed) in libraries.chain(interpreter) {
                 let (place, file) = place
                     .with_context(|| format!("{name} needs {needed}, which no package has"))?;
-                if !self.files.contains_key(&place) {
-                    pending.push((place.clone(), paths::read(&file)?));
-                    self.files.insert(place, file);
+                if let Entry::Vacant(entry) = self.files.entry(place) {
+                    pending.push((entry.key().clone(), paths::read(&file)?));
+                    entry.insert(file);
                 }
             }
         }
@@ -120,6 +124,12 @@ impl Tree {
                 .or_else(|| name.strip_prefix("usr/bin/").filter(|p| *p != "bash"));
             program.map(str::to_owned)
         })
+    }
+
+    /// The file with the settings of `xl`, which all roots share.
+    pub(super) fn xl_conf(&self) -> Result<Vec<u8>> {
+        let file = self.files.get(XL_CONF);
+        paths::read(file.with_context(|| format!("there is no {XL_CONF}"))?)
     }
 
     /// Puts it into an archive, below `root`.
@@ -204,8 +214,10 @@ mod tests {
         put("a/etc/xen/scripts/block", b"#!/bin/bash\n");
         put("a/lib/terminfo/v/vt102", b"terminal");
         put("a/lib/terminfo/w/wy50", b"terminal");
+        put("a/etc/xen/xl.conf", b"# nothing\n");
         put("a/SHA256SUMS", b"");
         let library = b"\x7fELF, and linked to nothing";
+        put("b/lib/triplet/no-library", b"");
         for name in libraries {
             put(&format!("b/lib/triplet/{name}"), &static_elf(library));
         }
@@ -256,6 +268,7 @@ mod tests {
         }
         let programs: Vec<String> = tree.programs().collect();
         assert_eq!(programs, ["xenstore-ls", "xl"]);
+        assert_eq!(tree.xl_conf().unwrap(), b"# nothing\n");
         std::fs::remove_dir_all(dir).unwrap();
     }
 

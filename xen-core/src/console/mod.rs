@@ -12,6 +12,7 @@ mod stamp;
 mod tests;
 
 use core::fmt::{self, Write};
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -31,7 +32,7 @@ pub const GUEST: &str = "guest";
 
 /// VIRQ that tells the hardware domain about input.
 const VIRQ_CONSOLE: u32 = 2;
-/// VIRQ that tells the hardware domain about output in the ring.
+/// VIRQ that tells about output in the ring.
 const VIRQ_CON_RING: u32 = 8;
 
 /// Writes bytes to the serial line.
@@ -55,6 +56,8 @@ pub struct Console {
     wallclock: AtomicU64,
     /// Serialises lines of different CPUs.
     line: Mutex<()>,
+    /// The ring has bytes that nobody was told of.
+    news: AtomicBool,
 }
 
 impl Default for Console {
@@ -78,6 +81,7 @@ impl Console {
             clock: Once::new(),
             wallclock: AtomicU64::new(0),
             line: Mutex::new(()),
+            news: AtomicBool::new(false),
         }
     }
 
@@ -154,6 +158,7 @@ impl Console {
 
     fn emit(&self, bytes: &[u8]) {
         self.ring.lock().push(bytes);
+        self.news.store(true, Ordering::Release);
         if let Some(sink) = self.sink.get() {
             sink(bytes);
         }
@@ -245,9 +250,20 @@ impl Console {
         self.ring.lock().read(from, to)
     }
 
-    /// Forgets what is in the ring.
-    pub fn clear_ring(&self) {
-        self.ring.lock().clear();
+    /// The absolute position in the ring that a reader calls `index`, which is its low half; the oldest there is if the ring
+    /// does not hold that.
+    pub fn ring_position(&self, index: u32) -> u64 {
+        self.ring.lock().locate(index)
+    }
+
+    /// The absolute positions of what the ring holds.
+    pub fn ring_span(&self) -> Range<u64> {
+        self.ring.lock().span()
+    }
+
+    /// Forgets what the ring holds before an absolute position.
+    pub fn forget_ring(&self, before: u64) {
+        self.ring.lock().forget(before);
     }
 
     /// A byte was typed. [`Console::handle_input`] deals with it when the CPU gets to it.
@@ -275,9 +291,18 @@ impl Console {
         self.input.lock().read(to)
     }
 
-    /// Tells the hardware domain that there is new output in the ring.
+    /// Whether the ring has output that [`Console::announce_ring`] has not told anybody of.
+    pub fn has_news(&self) -> bool {
+        // Nobody could read the ring else.
+        cfg!(feature = "mgmt_hypercalls") && self.news.load(Ordering::Relaxed)
+    }
+
+    /// Tells whoever reads the ring that there is new output in it. Called by each CPU's loop and not where output is made:
+    /// any lock may be held there.
     pub fn announce_ring<A: Arch>(&self, hv: &Hypervisor<A>) {
-        crate::evtchn::raise_global_virq(hv, VIRQ_CON_RING);
+        if self.news.swap(false, Ordering::Acquire) {
+            crate::evtchn::raise_global_virq(hv, VIRQ_CON_RING);
+        }
     }
 }
 

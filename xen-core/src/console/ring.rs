@@ -1,6 +1,7 @@
 //! The ring that keeps the console's latest output.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::{Error, Result};
 
@@ -95,8 +96,24 @@ impl Ring {
         (from + count as u64, count)
     }
 
-    pub(super) fn clear(&mut self) {
-        self.start = self.end;
+    /// The position whose low half is `index`; if the ring does not hold it any more, or not yet, that of its oldest byte.
+    pub(super) fn locate(&self, index: u32) -> u64 {
+        let behind = u64::from((self.end as u32).wrapping_sub(index));
+        if behind <= self.end - self.start {
+            self.end - behind
+        } else {
+            self.start
+        }
+    }
+
+    /// Positions of the oldest byte and of the one after the latest.
+    pub(super) const fn span(&self) -> Range<u64> {
+        self.start..self.end
+    }
+
+    /// Forgets what is before a position.
+    pub(super) fn forget(&mut self, before: u64) {
+        self.start = self.start.max(before.min(self.end));
     }
 
     pub(super) fn for_each(&self, mut each: impl FnMut(&[u8])) {

@@ -58,8 +58,43 @@ fn the_ring_keeps_the_latest_and_can_be_read_on() {
         (SIZE as u64 + 3, 3)
     );
     assert_eq!(&buffer[..3], b"xyz");
-    console.clear_ring();
+    console.forget_ring(u64::MAX);
     assert_eq!(console.read_ring(0, &mut buffer).1, 0);
+}
+
+#[test]
+fn a_reader_finds_its_place_again() {
+    let console = Console::new();
+    console.set_to_ring(true);
+    assert_eq!(console.ring_span(), 0..0);
+    assert_eq!(console.ring_position(5), 0);
+    console.write_hardware_domain(&[b'a'; SIZE + 10]);
+    let end = SIZE as u64 + 10;
+    assert_eq!(console.ring_span(), 10..end);
+    for (index, position) in [(10, 10), (77, 77), (end as u32, end)] {
+        assert_eq!(console.ring_position(index), position);
+    }
+    // What is lost, and what never was.
+    for index in [0, 9, end as u32 + 1, u32::MAX] {
+        assert_eq!(console.ring_position(index), 10);
+    }
+    console.forget_ring(5);
+    assert_eq!(console.ring_span(), 10..end);
+    console.forget_ring(100);
+    assert_eq!(console.ring_span(), 100..end);
+    assert_eq!(console.ring_position(99), 100);
+}
+
+#[cfg(feature = "mgmt_hypercalls")]
+#[test]
+fn news_is_what_nobody_was_told_of() {
+    let machine = crate::soft::Machine::new(64, 1);
+    let console = machine.hv.console;
+    assert!(!console.has_news());
+    console.print(format_args!("something"));
+    assert!(console.has_news());
+    console.announce_ring(&machine.hv);
+    assert!(!console.has_news());
 }
 
 #[test]
@@ -129,7 +164,7 @@ fn limited_messages_do_not_flood_the_console() {
     // Before there is a clock nothing is kept back.
     (0..30).for_each(|_| record(&console, Level::Info, "", "early"));
     assert_eq!(lines(&console), 30);
-    console.clear_ring();
+    console.forget_ring(u64::MAX);
     console.set_clock(Clock {
         now: || Time(NOW.load(Ordering::Relaxed)),
         ticks: || 0,
@@ -141,7 +176,7 @@ fn limited_messages_do_not_flood_the_console() {
         record(&console, Level::Debug, "", "never");
     }
     assert_eq!(lines(&console), 10 + 30);
-    console.clear_ring();
+    console.forget_ring(u64::MAX);
     // One each five seconds, with the number of those that were not shown.
     for _ in 0..2 {
         NOW.fetch_add(5_000_000_000, Ordering::Relaxed);

@@ -41,7 +41,7 @@ use ports::Ports;
 use virq::NR_VIRQS;
 
 pub use channel::{Status, Use};
-pub use virq::{raise_global_virq, raise_virq, set_virq_handler};
+pub use virq::{handles_virq, raise_global_virq, raise_virq, set_virq_handler};
 
 /// Channels that are made at a time.
 const CHUNK: usize = 64;

@@ -85,6 +85,20 @@ pub fn set_virq_handler<A: Arch>(hv: &Hypervisor<A>, virq: u32, domain: &Domain<
     Ok(())
 }
 
+/// Whether `domain` is the one that a global VIRQ is raised in, and has bound it.
+pub fn handles_virq<A: Arch>(hv: &Hypervisor<A>, virq: u32, domain: &Domain<A>) -> bool {
+    let Some(dom0) = hv.domains.get(DomainId::DOM0) else {
+        return false;
+    };
+    let handler = dom0.evtchn.handlers.get(virq as usize);
+    let handler = match handler.map_or(0, |h| h.load(Ordering::Acquire)) {
+        0 => DomainId::DOM0,
+        id => DomainId((id - 1) as u16),
+    };
+    let bound = domain.evtchn.virq_slot(VcpuId(0), virq);
+    handler == domain.id() && bound.is_some_and(|port| port.load(Ordering::Acquire) != 0)
+}
+
 impl<A: Arch> EventChannels<A> {
     /// Where the port of a VIRQ is noted.
     pub(super) fn virq_slot(

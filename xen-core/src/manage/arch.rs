@@ -71,6 +71,16 @@ pub trait Manage: Sized {
     where
         Self: Arch;
 
+    /// A domain was made by [`Manage::configure`]'s choice: puts into its address space what it is made with.
+    ///
+    /// Errors: [`Error::NoMem`].
+    fn created(_hv: &Hypervisor<Self>, _domain: &Domain<Self>) -> Result<()>
+    where
+        Self: Arch,
+    {
+        Ok(())
+    }
+
     /// The architecture's part of the configuration of a domain that exists.
     fn arch_config(domain: &Domain<Self>) -> ArchConfig
     where
@@ -89,7 +99,8 @@ pub trait Manage: Sized {
     /// Bytes of `vcpu_guest_context` for callers of `interface`.
     fn vcpu_context_size(interface: Interface) -> usize;
 
-    /// Gives a vCPU the registers that a caller of `interface` wrote. The vCPU does not run meanwhile.
+    /// Gives a vCPU the registers that a caller of `interface` wrote, and turns it on or off as its flags there say. The vCPU
+    /// does not run meanwhile.
     ///
     /// Errors: [`Error::Inval`] for registers that no vCPU can have.
     fn set_vcpu_context(
@@ -102,6 +113,14 @@ pub trait Manage: Sized {
         Self: Arch,
     {
         Err(Error::NoSys)
+    }
+
+    /// Takes a vCPU, which does not run meanwhile, its registers: it has none to run from any more. The core turns it off.
+    fn reset_vcpu(_hv: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) -> Result<()>
+    where
+        Self: Arch,
+    {
+        Ok(())
     }
 
     /// Writes a vCPU's registers for a caller of `interface` over `bytes`. The vCPU does not run meanwhile.
@@ -258,17 +277,46 @@ pub trait Manage: Sized {
         false
     }
 
+    /// Maps `count` ports of the machine, which was checked to be the caller's, as the guest's own, or takes them away.
+    ///
+    /// Errors: [`Error::OpNotSupp`] for a guest whose ports are not mapped.
+    fn map_ports(
+        _domain: &Domain<Self>,
+        _guest: u16,
+        _machine: u16,
+        _count: u32,
+        _add: bool,
+    ) -> Result<()>
+    where
+        Self: Arch,
+    {
+        Err(Error::NoSys)
+    }
+
     /// Whether a domain may have `count` frames of devices from `mfn` on mapped, by what it was given or owns.
     fn has_frames(hv: &Hypervisor<Self>, domain: &Domain<Self>, mfn: Mfn, count: u64) -> bool
     where
         Self: Arch,
     {
-        domain.config.hardware
-            && (0..count).all(|n| {
-                mfn.0
-                    .checked_add(n)
-                    .is_some_and(|at| hv.arch.is_guest_device(Mfn(at)))
-            })
+        // One by one takes too long for more; who can tell of a range as a whole does so instead.
+        const MOST: u64 = 1 << 18;
+        let Some(end) = mfn.0.checked_add(count) else {
+            return false;
+        };
+        domain.control.may_map(mfn..Mfn(end))
+            || domain.config.hardware
+                && count <= MOST
+                && (mfn.0..end).all(|at| hv.arch.is_guest_device(Mfn(at)))
+    }
+
+    /// Whether an interrupt of the machine is one that domains may be given.
+    ///
+    /// Errors: [`Error::Inval`] for a number that is none; [`Error::NoSys`] where interrupts are not passed on.
+    fn guest_interrupt(_hv: &Hypervisor<Self>, _number: u32) -> Result<bool>
+    where
+        Self: Arch,
+    {
+        Err(Error::NoSys)
     }
 
     /// Presses a button, or sends an interrupt that is not maskable.

@@ -6,11 +6,22 @@ use crate::{Error, Mfn, Result};
 /// "No frame" in a list.
 const NIL: u32 = u32::MAX;
 const ORDERS: usize = MAX_ORDER as usize + 1;
+/// Widths of frame numbers, from 0 bits up.
+const WIDTHS: usize = 65;
 
 /// Free lists, one per order; blocks are aligned to their size by machine frame number.
 pub(super) struct Buddy {
     heads: [u32; ORDERS],
     free: u64,
+    /// Free frames by the bits of their number.
+    by_width: [u64; WIDTHS],
+    /// Frames that are spoken for: the sum of all [`super::Claim`]s.
+    pub(super) claimed: u64,
+}
+
+/// Bits of a frame number.
+const fn width(mfn: u64) -> usize {
+    (u64::BITS - mfn.leading_zeros()) as usize
 }
 
 impl Buddy {
@@ -18,6 +29,37 @@ impl Buddy {
         Self {
             heads: [NIL; ORDERS],
             free: 0,
+            by_width: [0; WIDTHS],
+            claimed: 0,
+        }
+    }
+
+    /// Free frames whose numbers have from `least` to `most` bits.
+    pub(super) fn free_of_width(&self, least: usize, most: usize) -> u64 {
+        let widths = self.by_width.iter().take(most.saturating_add(1));
+        widths.skip(least).sum()
+    }
+
+    /// Notes that a block is free, or no longer.
+    fn count(&mut self, mfn: Mfn, order: u8, free: bool) {
+        let mut note = |width: usize, frames: u64| {
+            if let Some(sum) = self.by_width.get_mut(width) {
+                *sum = match free {
+                    true => *sum + frames,
+                    false => *sum - frames,
+                };
+            }
+        };
+        if mfn.0 == 0 {
+            // The one block whose numbers differ in their highest bit.
+            note(0, 1);
+            (0..order).for_each(|n| note(usize::from(n) + 1, 1 << n));
+        } else {
+            note(width(mfn.0), 1 << order);
+        }
+        match free {
+            true => self.free += 1 << order,
+            false => self.free -= 1 << order,
         }
     }
 
@@ -43,12 +85,12 @@ impl Buddy {
         }
         info.set_kind(Kind::Free { dirty }, order);
         *head = index;
-        self.free += 1 << order;
+        self.count(mfn, order, true);
     }
 
     /// Takes a block off its list. Its head is no free block's any more from here on, under the lock: whoever frees the
     /// neighbour meanwhile must not join the two.
-    fn unlink(&mut self, banks: &[Bank], info: &FrameInfo) {
+    fn unlink(&mut self, banks: &[Bank], mfn: Mfn, info: &FrameInfo) {
         let order = info.order();
         let (prev, next) = info.links();
         match Self::info(banks, prev) {
@@ -63,7 +105,7 @@ impl Buddy {
             n.set_prev(prev);
         }
         info.set_kind(Kind::FreeTail, 0);
-        self.free -= 1 << order;
+        self.count(mfn, order, false);
     }
 
     /// Frees the block of `1 << order` frames at `mfn`, merging it with free buddies.
@@ -81,7 +123,7 @@ impl Buddy {
             if info.order() != order {
                 break;
             }
-            self.unlink(banks, info);
+            self.unlink(banks, buddy, info);
             if let Some(head) = bank.info(mfn) {
                 head.set_kind(Kind::FreeTail, 0);
             }
@@ -105,7 +147,7 @@ impl Buddy {
                     let Kind::Free { dirty } = info.kind() else {
                         return Err(Error::Inval);
                     };
-                    self.unlink(banks, info);
+                    self.unlink(banks, mfn, info);
                     // Give back the upper halves until the block has the size asked for.
                     for split in (order..from).rev() {
                         self.push(bank, banks, Mfn(mfn.0 + (1 << split)), split, dirty);

@@ -12,6 +12,7 @@ use bitflags::bitflags;
 use spin::Mutex;
 
 use super::buddy::Buddy;
+use super::claim::Claim;
 use super::page::Page;
 use crate::{DomainId, Error, Mfn, PAGE_SHIFT, PAGE_SIZE, Result};
 
@@ -162,7 +163,7 @@ impl Bank {
 /// All memory of the machine that the hypervisor manages.
 pub struct Frames {
     banks: ArrayVec<Bank, MAX_BANKS>,
-    buddy: Mutex<Buddy>,
+    pub(super) buddy: Mutex<Buddy>,
     total: AtomicU64,
 }
 
@@ -287,6 +288,12 @@ impl Frames {
         self.buddy.lock().free_frames()
     }
 
+    /// Free frames whose machine addresses have from `least` to `most` bits.
+    pub fn free_frames_of_width(&self, least: u32, most: u32) -> u64 {
+        let bits = |width: u32| width.saturating_sub(PAGE_SHIFT) as usize;
+        self.buddy.lock().free_of_width(bits(least), bits(most))
+    }
+
     /// One past the highest frame of any bank.
     pub fn end(&self) -> Mfn {
         Mfn(self
@@ -335,10 +342,45 @@ impl Frames {
         flags: AllocFlags,
         limit: u64,
     ) -> Result<FrameBlock> {
+        self.alloc_with(owner, order, flags, limit, None)
+    }
+
+    /// As [`Frames::alloc_below`], for an owner with a claim, against which the frames count as far as it goes.
+    pub fn alloc_claimed(
+        &'static self,
+        claim: &Claim,
+        owner: DomainId,
+        order: u8,
+        flags: AllocFlags,
+        limit: u64,
+    ) -> Result<FrameBlock> {
+        self.alloc_with(owner, order, flags, limit, Some(claim))
+    }
+
+    fn alloc_with(
+        &'static self,
+        owner: DomainId,
+        order: u8,
+        flags: AllocFlags,
+        limit: u64,
+        claim: Option<&Claim>,
+    ) -> Result<FrameBlock> {
         if order > MAX_ORDER {
             return Err(Error::Inval);
         }
-        let (mfn, dirty) = self.buddy.lock().alloc(&self.banks, order, limit)?;
+        let (mfn, dirty) = {
+            let mut buddy = self.buddy.lock();
+            let count = 1u64 << order;
+            let others = buddy.claimed.saturating_sub(claim.map_or(0, Claim::pages));
+            if owner != DomainId::XEN && others.saturating_add(count) > buddy.free_frames() {
+                return Err(Error::NoMem);
+            }
+            let found = buddy.alloc(&self.banks, order, limit)?;
+            if let Some(claim) = claim {
+                claim.draw(&mut buddy.claimed, count);
+            }
+            found
+        };
         let bank = self.bank(mfn).ok_or(Error::NoMem)?;
         for n in 0..1u64 << order {
             let mfn = Mfn(mfn.0 + n);

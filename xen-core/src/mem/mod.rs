@@ -8,6 +8,7 @@
 #[cfg(feature = "soft")]
 mod arena;
 mod buddy;
+mod claim;
 mod frames;
 mod page;
 pub mod ranges;
@@ -16,5 +17,6 @@ mod tests;
 
 #[cfg(feature = "soft")]
 pub use arena::{SOFT_BASE, SoftFrames};
+pub use claim::Claim;
 pub use frames::{AllocFlags, FrameBlock, FrameInfo, FrameRef, Frames, MAX_ORDER};
 pub use page::Page;

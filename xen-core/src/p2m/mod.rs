@@ -5,6 +5,7 @@
 //! dropped only after the CPUs' translation caches were flushed. Changes are prepared (page-table pages are
 //! allocated, which may fail) and then committed (which cannot fail).
 
+mod ram;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ use spin::RwLock;
 use crate::mem::{FrameRef, Frames};
 use crate::{Arch, Error, Gfn, Mfn, Result};
 use table::Tables;
+
+pub use ram::{Run, STRIDE, Taken};
 
 /// What a p2m entry maps, and so what the guest may do with it and who holds the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -345,13 +348,7 @@ impl<A: Arch> P2m<A> {
         count: u64,
         target: Option<(Mfn, P2mType)>,
     ) -> Dropped {
-        let mut batch = Batch {
-            p2m: self,
-            removed: ArrayVec::new(),
-            lo: u64::MAX,
-            hi: 0,
-            dropped: Dropped::default(),
-        };
+        let mut batch = Batch::new(self);
         tables.commit::<A::Pte>(self.frames, gfn, count, target, &mut batch);
         batch.finish();
         batch.dropped
@@ -414,7 +411,17 @@ struct Batch<'a, A: Arch> {
     dropped: Dropped,
 }
 
-impl<A: Arch> Batch<'_, A> {
+impl<'a, A: Arch> Batch<'a, A> {
+    fn new(p2m: &'a P2m<A>) -> Self {
+        Self {
+            p2m,
+            removed: ArrayVec::new(),
+            lo: u64::MAX,
+            hi: 0,
+            dropped: Dropped::default(),
+        }
+    }
+
     fn note(&mut self, gfn: Gfn, removed: Removed) {
         if self.removed.is_full() {
             self.finish();

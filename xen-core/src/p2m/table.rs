@@ -32,6 +32,8 @@ pub(super) struct Tables {
     pub(super) max_gfn: Gfn,
     /// Pages that `prepare` allocated for `commit`, linked through their first entry.
     spare: Option<Mfn>,
+    /// How many these are.
+    spares: u64,
 }
 
 type Target = Option<(Mfn, P2mType)>;
@@ -65,6 +67,7 @@ impl Tables {
             limit,
             max_gfn: Gfn(0),
             spare: None,
+            spares: 0,
         })
     }
 
@@ -115,7 +118,9 @@ impl Tables {
         None
     }
 
-    /// Allocates the tables that a change of `count` frames at `gfn` will need.
+    /// Allocates the tables that a change of `count` frames at `gfn` will need, beside those for changes prepared before.
+    ///
+    /// Errors: [`Error::NoMem`]; then nothing is prepared any more.
     pub(super) fn prepare<F: PteFormat>(
         &mut self,
         frames: &'static Frames,
@@ -131,7 +136,9 @@ impl Tables {
             gfn.0 + count,
             target,
         );
-        if self.limit.is_some_and(|limit| self.used + needed > limit) {
+        let wanted = self.used + self.spares + needed;
+        if self.limit.is_some_and(|limit| wanted > limit) {
+            self.free_spares(frames);
             return Err(Error::NoMem);
         }
         for _ in 0..needed {
@@ -140,12 +147,10 @@ impl Tables {
                     let next = self.spare.map_or(0, |m| m.0 + 1);
                     frame.page().store_u64(0, next, Ordering::Relaxed);
                     self.spare = Some(frame.into_raw());
+                    self.spares += 1;
                 }
                 Err(e) => {
-                    while let Some(mfn) = self.take_spare(frames) {
-                        self.used -= 1;
-                        drop(frames.adopt(mfn));
-                    }
+                    self.free_spares(frames);
                     return Err(e);
                 }
             }
@@ -158,8 +163,17 @@ impl Tables {
         let page = frames.page(mfn)?;
         self.spare = page.load_u64(0, Ordering::Relaxed).checked_sub(1).map(Mfn);
         page.store_u64(0, 0, Ordering::Relaxed);
+        self.spares -= 1;
         self.used += 1;
         Some(mfn)
+    }
+
+    /// Gives back what `prepare` allocated and nothing used.
+    fn free_spares(&mut self, frames: &'static Frames) {
+        while let Some(mfn) = self.take_spare(frames) {
+            self.used -= 1;
+            drop(frames.adopt(mfn));
+        }
     }
 
     /// Whether an entry at `start` of this level can be one leaf of the target.
@@ -220,8 +234,22 @@ impl Tables {
         needed
     }
 
-    /// Makes the change; `prepare` has allocated all it needs.
+    /// Makes the one change that was prepared; `prepare` has allocated all it needs.
     pub(super) fn commit<F: PteFormat>(
+        &mut self,
+        frames: &'static Frames,
+        gfn: Gfn,
+        count: u64,
+        target: Target,
+        sink: &mut dyn Sink,
+    ) {
+        self.apply::<F>(frames, gfn, count, target, sink);
+        // An over-estimate of `needed` (pieces of a split leaf) leaves pages over.
+        self.free_spares(frames);
+    }
+
+    /// Makes one of the changes that were prepared; the last is to be made by `commit`.
+    pub(super) fn apply<F: PteFormat>(
         &mut self,
         frames: &'static Frames,
         gfn: Gfn,
@@ -233,11 +261,6 @@ impl Tables {
             self.max_gfn = self.max_gfn.max(Gfn(gfn.0 + count - 1));
         }
         self.change::<F>(frames, self.root, 0, gfn.0, gfn.0 + count, target, sink);
-        // An over-estimate of `needed` (pieces of a split leaf) leaves pages over.
-        while let Some(mfn) = self.take_spare(frames) {
-            self.used -= 1;
-            drop(frames.adopt(mfn));
-        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a recursive walk's state")]

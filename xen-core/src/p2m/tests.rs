@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Entry, P2m, P2mType};
+use super::{Entry, P2m, P2mType, Run, Taken};
 use crate::mem::{AllocFlags, SOFT_BASE, SoftFrames};
 use crate::soft::{Call, Soft};
 use crate::{Arch, DomainId, Error, Gfn, Mfn};
@@ -201,11 +201,112 @@ fn an_exhausted_tag_space_is_an_error_without_a_leak() {
     assert_eq!(memory.frames().free_frames(), 4);
 }
 
+fn ram(p2m: &P2m<Soft>, memory: &SoftFrames, gfns: impl IntoIterator<Item = u64>) {
+    for gfn in gfns {
+        let frame = memory.frames().alloc_page(DomainId(1)).unwrap();
+        p2m.map_new(Gfn(gfn), frame, P2mType::RamRw).unwrap();
+    }
+}
+
+fn flushes(arch: &Soft) -> usize {
+    let calls = arch.take_calls();
+    let flush = |call: &&Call| matches!(call, Call::Flush(..));
+    calls.iter().filter(flush).count()
+}
+
+#[test]
+fn many_frames_go_with_one_flush() {
+    let memory = SoftFrames::new(256);
+    let (arch, p2m) = p2m(&memory);
+    let places = || (0..60).map(|n| n * 5);
+    ram(&p2m, &memory, places());
+    let run = |gfn| Run {
+        gfn: Gfn(gfn),
+        count: 1,
+    };
+    let runs: Vec<_> = places().map(run).collect();
+    flushes(&arch);
+    let all = Taken { runs: 60, ram: 60 };
+    assert_eq!(p2m.take_ram(&runs, false), all);
+    assert_eq!(flushes(&arch), 1);
+    assert!(places().all(|gfn| p2m.lookup(Gfn(gfn)).is_none()));
+    let owners = memory.frames().allocated();
+    assert!(owners.iter().all(|(_, owner, _)| *owner == DomainId::XEN));
+    assert_eq!(p2m.take_ram(&[], false), Taken::default());
+    assert_eq!(flushes(&arch), 0);
+}
+
+#[test]
+fn taking_stops_at_what_is_not_memory() {
+    let memory = SoftFrames::new(256);
+    let (_, p2m) = p2m(&memory);
+    ram(&p2m, &memory, 0..20);
+    p2m.map(Gfn(7), Mfn(3), 1, P2mType::Mmio).unwrap();
+    let run = |gfn, count| Run {
+        gfn: Gfn(gfn),
+        count,
+    };
+    // What comes before it in its run is gone, what comes after is not.
+    let taken = p2m.take_ram(&[run(0, 2), run(4, 8), run(15, 1)], false);
+    assert_eq!(taken, Taken { runs: 1, ram: 5 });
+    assert!(p2m.lookup(Gfn(6)).is_none() && p2m.lookup(Gfn(8)).is_some());
+    let taken = p2m.take_ram(&[run(18, 3), run(8, 1)], false);
+    assert_eq!(taken, Taken { runs: 0, ram: 2 });
+    for (gfn, count) in [(1 << 16, 1), (u64::MAX, 1), (0xffff, 2), (5, u64::MAX)] {
+        assert_eq!(p2m.take_ram(&[run(gfn, count)], false), Taken::default());
+    }
+}
+
+#[test]
+fn frames_that_are_kept_stay_the_domains() {
+    let memory = SoftFrames::new(512);
+    let (_, p2m) = p2m(&memory);
+    let block = memory.frames().alloc(DomainId(1), 7, AllocFlags::empty());
+    let first = block.unwrap().into_raw();
+    p2m.map(Gfn(128), first, 128, P2mType::RamRw).unwrap();
+    let run = Run {
+        gfn: Gfn(130),
+        count: 100,
+    };
+    assert_eq!(p2m.take_ram(&[run], true), Taken { runs: 1, ram: 0 });
+    assert!(p2m.lookup(Gfn(129)).is_some() && p2m.lookup(Gfn(130)).is_none());
+    for n in 0..128 {
+        let mfn = Mfn(first.0 + n);
+        assert_eq!(memory.frames().count(mfn), 1, "{mfn}");
+        if (2..102).contains(&n) {
+            drop(memory.frames().adopt(mfn));
+        }
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_split_off_stays() {
+    let memory = SoftFrames::new(512);
+    let (_, p2m) = p2m(&memory);
+    let block = memory.frames().alloc(DomainId(1), 7, AllocFlags::empty());
+    let first = block.unwrap().into_raw();
+    p2m.map(Gfn(128), first, 128, P2mType::RamRw).unwrap();
+    p2m.set_pool(p2m.pool().0).unwrap();
+    let run = |gfn, count| Run {
+        gfn: Gfn(gfn),
+        count,
+    };
+    assert_eq!(p2m.take_ram(&[run(130, 1)], false), Taken::default());
+    assert_eq!(p2m.move_frame(Gfn(130), Gfn(131)), Err(Error::NoMem));
+    assert_eq!(p2m.move_frame(Gfn(130), Gfn(900)), Err(Error::NoMem));
+    assert_eq!(p2m.lookup(Gfn(130)).map(|e| e.order), Some(7));
+    // All of it needs no page.
+    let all = Taken { runs: 1, ram: 128 };
+    assert_eq!(p2m.take_ram(&[run(128, 128)], false), all);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Ram { gfn: u64, order: u8 },
     Mmio { gfn: u64, count: u64 },
     Unmap { gfn: u64, count: u64 },
+    Take { gfn: u64, count: u64 },
+    Move { from: u64, to: u64 },
     Relinquish,
 }
 
@@ -214,6 +315,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0u64..6000, 0u8..8).prop_map(|(gfn, order)| Op::Ram { gfn, order }),
         2 => (0u64..6000, 1u64..5000).prop_map(|(gfn, count)| Op::Mmio { gfn, count }),
         3 => (0u64..6000, 1u64..3000).prop_map(|(gfn, count)| Op::Unmap { gfn, count }),
+        3 => (0u64..6000, 1u64..512).prop_map(|(gfn, count)| Op::Take { gfn, count }),
+        3 => (0u64..6000, 0u64..6000).prop_map(|(from, to)| Op::Move { from, to }),
         1 => Just(Op::Relinquish),
     ]
 }
@@ -254,6 +357,30 @@ proptest! {
                         for n in 0..count {
                             model.remove(&(gfn + n));
                         }
+                    }
+                }
+                Op::Take { gfn, count } => {
+                    let is_ram = |n: &u64| model.get(n).is_some_and(|(_, kind)| kind.is_ram());
+                    let there = (gfn..gfn + count).take_while(is_ram).count() as u64;
+                    let run = Run { gfn: Gfn(gfn), count };
+                    let taken = p2m.take_ram(&[run], false);
+                    // Short of all only where an entry cannot be split.
+                    prop_assert!(taken.ram == there || frames.free_frames() == 0);
+                    prop_assert!(taken.ram <= there);
+                    prop_assert_eq!(taken.runs == 1, taken.ram == count);
+                    (gfn..gfn + taken.ram).for_each(|n| { model.remove(&n); });
+                }
+                Op::Move { from, to } => {
+                    let page = model.get(&from).copied().filter(|(_, kind)| kind.is_ram());
+                    match (p2m.move_frame(Gfn(from), Gfn(to)), page) {
+                        (Ok(dropped), Some(page)) => {
+                            model.remove(&from);
+                            let old = model.insert(to, page);
+                            let over = old.is_some_and(|(_, kind)| kind.is_ram());
+                            prop_assert_eq!(dropped.ram, over.into());
+                        }
+                        (Err(Error::NoMem), Some(_)) => {}
+                        (result, page) => prop_assert_eq!((result.err(), page), (Some(Error::Inval), None)),
                     }
                 }
                 Op::Relinquish => {

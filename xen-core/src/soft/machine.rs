@@ -31,6 +31,8 @@ impl Machine {
             command_line: "console=soft".into(),
             version: (4, 17),
             max_grant_version: 2,
+            max_grant_frames: 64,
+            max_maptrack_frames: 1024,
             transitive_grants: true,
             runstate_translated: None,
             boot_wallclock: 1_000_000_000_000_000_000,
@@ -61,6 +63,7 @@ impl Machine {
             handle: [id as u8; 16],
             interrupts: 0,
             gic_version: 0,
+            relaxed_msrs: false,
             runstate_translated: None,
         }
     }

@@ -57,6 +57,8 @@ pub struct Vcpu<A: Arch> {
     waits: AtomicU32,
     pauses: AtomicU32,
     cpu: AtomicU32,
+    /// The CPU it was put on last.
+    last_cpu: AtomicU32,
     polling: AtomicU32,
     poll_timer: TimerHandle,
     slot: Once<Slot>,
@@ -83,6 +85,7 @@ impl<A: Arch> Vcpu<A> {
             waits: AtomicU32::new(Wait::DOWN.bits()),
             pauses: AtomicU32::new(0),
             cpu: AtomicU32::new(NOWHERE),
+            last_cpu: AtomicU32::new(0),
             polling: AtomicU32::new(NOT_POLLING),
             poll_timer: hv.timers.allocate()?,
             slot: Once::new(),
@@ -117,8 +120,27 @@ impl<A: Arch> Vcpu<A> {
         }
     }
 
+    /// The CPU it is on or was on last; the first one if it never was on any.
+    pub fn last_cpu(&self) -> CpuId {
+        CpuId(self.last_cpu.load(Ordering::Relaxed))
+    }
+
+    /// Whether no CPU runs it or is about to: its state is saved.
+    pub fn is_off(&self, hv: &Hypervisor<A>) -> bool {
+        self.slot()
+            .is_none_or(|slot| hv.sched.running(slot).is_none())
+    }
+
+    /// CPU time that it has used, in nanoseconds.
+    pub fn cpu_time(&self, now: Time) -> u64 {
+        self.state().time_in(State::Running, now)
+    }
+
     /// Notes which CPU it is on; for the run loop.
     pub(crate) fn set_cpu(&self, cpu: Option<CpuId>) {
+        if let Some(CpuId(cpu)) = cpu {
+            self.last_cpu.store(cpu, Ordering::Relaxed);
+        }
         self.cpu
             .store(cpu.map_or(NOWHERE, |c| c.0), Ordering::SeqCst);
     }
@@ -173,6 +195,13 @@ impl<A: Arch> Vcpu<A> {
         let was = self.waits.fetch_or(Wait::DOWN.bits(), Ordering::SeqCst);
         self.update(hv);
         was & Wait::DOWN.bits() == 0
+    }
+
+    /// Turns it off, waiting for nothing: as it was made.
+    pub fn reset(&self, hv: &Hypervisor<A>) {
+        self.end_poll(hv);
+        self.waits.store(Wait::DOWN.bits(), Ordering::SeqCst);
+        self.update(hv);
     }
 
     /// Stops it, without waiting if it runs right now; counted.

@@ -46,6 +46,16 @@ pub struct RunStateInfo {
 }
 
 impl RunStateInfo {
+    /// Nanoseconds spent in a state, up to `now`.
+    pub fn time_in(&self, state: State, now: Time) -> u64 {
+        let before = self.time.get(state as usize).copied().unwrap_or(0);
+        let since = match self.state == state {
+            true => now.since(self.entry_time),
+            false => 0,
+        };
+        before.saturating_add(since)
+    }
+
     fn enter(&mut self, state: State, now: Time) {
         // Another CPU may have got the lock first with a time read later.
         let now = now.max(self.entry_time);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use xen_core::{DomainId, VcpuId};
 
 /// A host of this vendor whose leaves are all ones, except for numbers of leaves.
-fn everything(vendor: &[u8; 12]) -> Leaves {
+pub(crate) fn everything(vendor: &[u8; 12]) -> Leaves {
     let word =
         |n: usize| u32::from_le_bytes([vendor[n], vendor[n + 1], vendor[n + 2], vendor[n + 3]]);
     let name = |eax| CpuidResult {
@@ -46,7 +46,7 @@ fn everything(vendor: &[u8; 12]) -> Leaves {
     })
 }
 
-fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     Machine {
         capabilities: Capabilities::all(),
         xcr0: 0x2e7,
@@ -55,7 +55,7 @@ fn machine() -> Machine {
     }
 }
 
-fn amd() -> CpuidPolicy {
+pub(crate) fn amd() -> CpuidPolicy {
     CpuidPolicy::new(
         &everything(b"AuthenticAMD"),
         &machine(),
@@ -63,7 +63,7 @@ fn amd() -> CpuidPolicy {
     )
 }
 
-fn intel() -> CpuidPolicy {
+pub(crate) fn intel() -> CpuidPolicy {
     CpuidPolicy::new(
         &everything(b"GenuineIntel"),
         &machine(),
@@ -225,8 +225,10 @@ fn guests_have_what_the_hypervisor_does() {
     assert!(amd().has(Itsc));
     assert!(!intel().has(Itsc));
     // A host without anything: what the hypervisor does by itself is there all the same.
+    let mut bare = Leaves::default();
+    bare.basic[0].eax = 1;
     let empty = CpuidPolicy::new(
-        &Leaves::default(),
+        &bare,
         &Machine {
             capabilities: Capabilities::X2APIC,
             ..Machine::default()

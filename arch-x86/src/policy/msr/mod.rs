@@ -2,8 +2,8 @@
 //!
 //! The answer to RDMSR and WRMSR is a decision: a value that is known here, a register that the machine holds, an effect that
 //! the machine has to bring about, or an exception. MSRs that are not named here do not exist: both instructions are #GP(0), for dom0
-//! as well. (Xen's optional relaxed mode, in which unknown MSRs read as zero, is off by default there and not offered here.)
-//! Operating systems that look for optional MSRs under a hypervisor use accesses that recover from that.
+//! as well, unless the domain's toolstack asked for [`MsrContext::relaxed`]. Operating systems that look for optional MSRs
+//! under a hypervisor use accesses that recover from that.
 
 use x86_64::registers::control::Cr4Flags;
 
@@ -90,6 +90,8 @@ pub struct MsrContext<'a> {
     pub microcode_revision: u32,
     /// The bits of DEBUGCTL that the machine switches.
     pub debug_control: u64,
+    /// MSRs that are not named here read as 0, and writes to them are lost.
+    pub relaxed: bool,
 }
 
 /// A vCPU's MSRs that no hardware and no virtual device holds.
@@ -330,7 +332,7 @@ impl Msrs {
             number::NB_CFG => (NB_CFG_APIC_ID_LOW, amd),
             number::VM_CR => (VM_CR_DISABLED, amd),
             number::DE_CFG => (DE_CFG_LFENCE, amd),
-            _ => (0, false),
+            _ => (0, context.relaxed && !is_named(msr)),
         };
         exists.then_some(value)
     }
@@ -370,6 +372,9 @@ impl Msrs {
             _ => {}
         }
         let old = self.known(msr, context).ok_or(Exception::GP0)?;
+        if context.relaxed && !is_named(msr) {
+            return Ok(MsrWrite::Done);
+        }
         if let Some(register) = mtrr::Register::of_msr(msr) {
             let bits = context.policy.physical_bits();
             return if self.mtrr.write(register, value, bits) {
@@ -415,6 +420,55 @@ impl Msrs {
         }
         Ok(MsrWrite::Done)
     }
+}
+
+/// Whether an MSR is one of those that guests can have, or is decided elsewhere.
+const fn is_named(msr: u32) -> bool {
+    // Xen's own, of which there is one, and those of the x2APIC are never anything else.
+    matches!(msr, number::X2APIC_FIRST..=number::X2APIC_LAST | 0x4000_0000..=0x4000_00ff)
+        || mtrr::Register::of_msr(msr).is_some()
+        || matches!(
+            msr,
+            number::TSC
+                | number::TSC_ADJUST
+                | number::TSC_DEADLINE
+                | number::TSC_AUX
+                | number::APIC_BASE
+                | number::SPEC_CTRL
+                | number::PRED_CMD
+                | number::FLUSH_CMD
+                | number::SYSENTER_CS..=number::SYSENTER_EIP
+                | number::DEBUG_CTL
+                | number::PAT
+                | number::STAR..=number::SF_MASK
+                | number::FS_BASE..=number::KERNEL_GS_BASE
+                | number::DR0_ADDR_MASK
+                | number::DR1_ADDR_MASK..=number::DR3_ADDR_MASK
+                | number::P5_MC_ADDR
+                | number::P5_MC_TYPE
+                | number::PLATFORM_ID
+                | number::EBL_CR_POWERON
+                | number::PLATFORM_INFO
+                | number::FEATURE_CONTROL
+                | number::MICROCODE_REVISION
+                | number::MTRR_CAP
+                | number::ARCH_CAPABILITIES
+                | number::MCG_CAP
+                | number::MCG_STATUS
+                | number::MISC_ENABLE
+                | number::LAST_BRANCH_FROM..=number::LAST_INTERRUPT_TO
+                | number::XSS
+                | number::EFER
+                | number::SYSCFG
+                | number::TOP_MEM
+                | number::TOP_MEM2
+                | number::INT_PENDING
+                | number::MMIO_CONF_BASE
+                | number::HWCR
+                | number::NB_CFG
+                | number::VM_CR
+                | number::DE_CFG
+        )
 }
 
 fn command(

@@ -64,6 +64,7 @@ fn context(policy: &CpuidPolicy) -> MsrContext<'_> {
         apic_base: 0xfee0_0900,
         microcode_revision: 0x0a00_1234,
         debug_control: 3,
+        relaxed: false,
     }
 }
 
@@ -405,4 +406,32 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn unknown_registers_are_zero_for_those_who_ask_for_it() {
+    let policy = amd();
+    let strict = context(&policy);
+    let relaxed = MsrContext {
+        relaxed: true,
+        ..strict
+    };
+    for msr in [0x1b0, 0x611, 0xc001_0299, 0xffff_ffff, 0x2000] {
+        assert_eq!(Msrs::default().read(msr, &strict), Err(GP), "{msr:#x}");
+        assert_eq!(
+            Msrs::default().read(msr, &relaxed),
+            Ok(MsrRead::Value(0)),
+            "{msr:#x}"
+        );
+        let mut msrs = Msrs::default();
+        assert_eq!(msrs.write(msr, 7, &strict), Err(GP));
+        assert_eq!(msrs.write(msr, 7, &relaxed), Ok(MsrWrite::Done));
+        assert_eq!(msrs, Msrs::default());
+    }
+    // Those that are known keep their rules, and Xen's own are not among the unknown.
+    for msr in [0x4000_0001, 0x17, 0x802, 0x49] {
+        let answer = Msrs::default().read(msr, &relaxed);
+        assert_eq!(answer, Msrs::default().read(msr, &strict), "{msr:#x}");
+    }
+    assert_eq!(Msrs::default().write(0x10a, 0, &relaxed), Err(GP));
 }

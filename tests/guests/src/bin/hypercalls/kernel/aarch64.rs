@@ -10,7 +10,9 @@ use xen_abi::xen::Hypercall;
 use super::{EBUSY, EINVAL, ENOSYS, ENXIO, EPERM};
 
 /// What the hypervisor can do, in its words.
-pub(crate) const CAPABILITIES: &[u8] = b"xen-3.0-aarch64 ";
+pub(crate) const fn capabilities() -> &'static [u8] {
+    b"xen-3.0-aarch64 "
+}
 
 /// Whether guest frames are machine frames.
 pub(crate) fn mapping(t: &mut Tests, has: impl Fn(Features) -> bool) {
