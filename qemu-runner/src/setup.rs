@@ -6,6 +6,7 @@ use crate::packages::{self, Packages};
 use crate::paths::Paths;
 use crate::process::{self, find_program};
 use crate::toolchain::{self, Toolchain};
+use crate::toolstack::{Release, Toolstacks};
 use crate::ui::say;
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
@@ -89,6 +90,9 @@ pub(crate) fn setup(paths: &Paths, args: &SetupArgs) -> Result<u8> {
         grub_tools(Firmware::Bios)?;
         for suite in [Suite::Bookworm, Suite::Trixie] {
             debian::kernel(paths, suite, x86)?;
+        }
+        for arch in [arm, x86] {
+            Toolstacks::fetch(paths, arch, &Release::ALL)?;
         }
     }
     say!("everything is there");
@@ -178,6 +182,12 @@ pub(crate) fn doctor(paths: &Paths) -> Result<u8> {
             findings.optional(
                 &format!("kernel of {} for {}", suite.dom0_name(), arch.name()),
                 cached(debian::has_kernel(paths, *suite, arch)),
+            );
+        }
+        for release in Release::ALL {
+            findings.optional(
+                &format!("toolstack of Xen {} for {}", release.number(), arch.name()),
+                cached(release.is_cached(paths, arch)),
             );
         }
     }

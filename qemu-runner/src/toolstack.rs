@@ -52,6 +52,8 @@ pub(crate) enum Release {
 }
 
 impl Release {
+    pub(crate) const ALL: [Self; 3] = [Self::V4_14, Self::V4_17, Self::V4_20];
+
     /// As in the names of Debian's packages.
     pub(crate) fn number(self) -> &'static str {
         match self {
@@ -59,6 +61,11 @@ impl Release {
             Self::V4_17 => "4.17",
             Self::V4_20 => "4.20",
         }
+    }
+
+    /// Whether its programs were fetched before.
+    pub(crate) fn is_cached(self, paths: &Paths, arch: Arch) -> bool {
+        debian::has_toolstack(paths, self.suite(), arch, self.number())
     }
 
     /// The Debian release that has it.
@@ -135,7 +142,7 @@ mod tests {
 
     #[test]
     fn releases_are_called_as_in_debians_packages() {
-        for release in [Release::V4_14, Release::V4_17, Release::V4_20] {
+        for release in Release::ALL {
             assert_eq!(Release::from_str(release.number(), false), Ok(release));
         }
         assert_eq!(Release::V4_14.suite(), Suite::Bullseye);

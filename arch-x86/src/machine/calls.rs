@@ -176,7 +176,8 @@ pub(super) fn set_param(params: &mut [u64; HVM_PARAMS], index: u32, value: u64) 
         HvmParam::VIRIDIAN | HvmParam::ACPI_S_STATE if value != 0 => {
             return Err(Error::OpNotSupp);
         }
-        HvmParam::MCA_CAP if value != 0 => return Err(Error::Inval),
+        // Toolstacks up to 4.18 say here that there are no alternate maps; later ones when they make the domain.
+        HvmParam::MCA_CAP | HvmParam::ALTP2M if value != 0 => return Err(Error::Inval),
         // State is always saved with all 8 bytes.
         HvmParam::X87_FIP_WIDTH => match value {
             0 | 8 => 8,
@@ -313,6 +314,8 @@ mod tests {
         assert_eq!(set(HvmParam::VIRIDIAN, 1), Err(Error::OpNotSupp));
         assert_eq!(set(HvmParam::ACPI_S_STATE, 3), Err(Error::OpNotSupp));
         assert_eq!(set(HvmParam::MCA_CAP, 1), Err(Error::Inval));
+        assert_eq!(set(HvmParam::ALTP2M, 0), Ok(0));
+        assert_eq!(set(HvmParam::ALTP2M, 1), Err(Error::Inval));
         assert_eq!(set(HvmParam::X87_FIP_WIDTH, 0), Ok(8));
         assert_eq!(set(HvmParam::X87_FIP_WIDTH, 8), Ok(8));
         assert_eq!(set(HvmParam::X87_FIP_WIDTH, 4), Err(Error::OpNotSupp));

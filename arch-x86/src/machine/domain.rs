@@ -227,7 +227,6 @@ pub(super) fn check_param(index: u32, own: bool, set: bool) -> Result<()> {
         | HvmParam::BUFIOREQ_EVTCHN
         | HvmParam::MEMORY_EVENT_MSR => Err(Error::Inval),
         _ if index >= NR_PARAMS => Err(Error::Inval),
-        HvmParam::ALTP2M if set => Err(Error::Exist),
         HvmParam::CALLBACK_IRQ
         | HvmParam::VM86_TSS
         | HvmParam::VM86_TSS_SIZED
@@ -294,7 +293,8 @@ mod tests {
             assert_eq!(check(index, true), [inval, inval]);
             assert_eq!(check(index, false), [inval, inval]);
         }
-        assert_eq!(check(35, false), [Err(Error::Exist), ok]);
+        assert_eq!(check(35, true), [perm, ok]);
+        assert_eq!(check(35, false), [ok, ok]);
     }
 
     #[test]

@@ -261,7 +261,7 @@ impl<B: HvmBackend> Arch for X86<B> {
     const HVM_OPS: &'static [u64] = &[5, 9, 10, 15, 23, 24, 25];
     const PHYSDEV_OPS: &'static [u32] = &[24, 25, 26, 29, 32];
     const PLATFORM_OPS: &'static [u32] = &[17, 48, 50, 54, 55, 56, 57, 62, 64];
-    const MAP_SPACES: &'static [u32] = &[0, 1, 4];
+    const MAP_SPACES: &'static [u32] = &[0, 1, 2, 3, 4];
     const ABSENT_MAP_SPACE: Error = Error::Inval;
     const HAS_MEMORY_MAPS: bool = true;
     const RUNSTATE_TRANSLATED_AT_REGISTRATION: bool = false;

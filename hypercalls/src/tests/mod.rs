@@ -36,9 +36,7 @@ use core::sync::atomic::Ordering::SeqCst;
 
 use xen_abi::xen::Hypercall;
 use xen_core::soft::{Machine, Soft};
-use xen_core::{
-    Domain, DomainConfig, Error, Gfn, GuestPhysAddr, PAGE_SIZE, Registers, Vcpu, VcpuId,
-};
+use xen_core::{Domain, DomainConfig, Error, Gfn, GuestPhysAddr, PAGE_SIZE, Vcpu, VcpuId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `DOMID_SELF`.
@@ -161,7 +159,7 @@ impl<'w> Guest<'w> {
     #[cfg(feature = "multicall")]
     pub(crate) fn args(&self) -> [u64; 5] {
         let context = self.vcpu.context();
-        core::array::from_fn(|n| context.arg(n))
+        core::array::from_fn(|n| xen_core::Registers::arg(&*context, n))
     }
 
     /// Makes a hypercall until it is done.

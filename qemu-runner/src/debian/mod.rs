@@ -8,7 +8,7 @@ mod deb;
 mod toolstack;
 
 pub(crate) use deb::files;
-pub(crate) use toolstack::{guest_kernel, toolstack};
+pub(crate) use toolstack::{guest_kernel, has_toolstack, toolstack};
 
 use crate::cli::Arch;
 use crate::paths::Paths;

@@ -47,6 +47,11 @@ pub(crate) fn toolstack(
     Ok(folders)
 }
 
+/// Whether its programs are in the cache, without looking at their checksums.
+pub(crate) fn has_toolstack(paths: &Paths, suite: Suite, arch: Arch, release: &str) -> bool {
+    deb::is_cached(paths, suite, arch, &format!("xen-utils-{release}"))
+}
+
 /// A kernel that boots as a guest of each toolstack: compressed in a way that the oldest of them can undo.
 pub(crate) fn guest_kernel(paths: &Paths, arch: Arch) -> Result<Kernel> {
     let package = format!("linux-image-cloud-{}", deb_arch(arch));

@@ -36,8 +36,8 @@ set_memory() {
         xl mem-set guest "$1"
     fi
 }
-check mem-set set_memory 96
-check less-memory within 30 has_memory 96
+check mem-set set_memory 120
+check less-memory within 30 has_memory 120
 check mem-set-back set_memory 128
 check more-memory within 30 has_memory 128
 
