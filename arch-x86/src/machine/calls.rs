@@ -177,7 +177,9 @@ pub(super) fn set_param(params: &mut [u64; HVM_PARAMS], index: u32, value: u64) 
             return Err(Error::OpNotSupp);
         }
         // Toolstacks up to 4.18 say here that there are no alternate maps; later ones when they make the domain.
-        HvmParam::MCA_CAP | HvmParam::ALTP2M if value != 0 => return Err(Error::Inval),
+        HvmParam::MCA_CAP | HvmParam::ALTP2M | HvmParam::NESTEDHVM if value != 0 => {
+            return Err(Error::Inval);
+        }
         // State is always saved with all 8 bytes.
         HvmParam::X87_FIP_WIDTH => match value {
             0 | 8 => 8,
@@ -316,6 +318,8 @@ mod tests {
         assert_eq!(set(HvmParam::MCA_CAP, 1), Err(Error::Inval));
         assert_eq!(set(HvmParam::ALTP2M, 0), Ok(0));
         assert_eq!(set(HvmParam::ALTP2M, 1), Err(Error::Inval));
+        assert_eq!(set(HvmParam::NESTEDHVM, 0), Ok(0));
+        assert_eq!(set(HvmParam::NESTEDHVM, 1), Err(Error::Inval));
         assert_eq!(set(HvmParam::X87_FIP_WIDTH, 0), Ok(8));
         assert_eq!(set(HvmParam::X87_FIP_WIDTH, 8), Ok(8));
         assert_eq!(set(HvmParam::X87_FIP_WIDTH, 4), Err(Error::OpNotSupp));

@@ -216,6 +216,8 @@ impl X86Domain {
 /// Errors: [`Error::Inval`] for one that does not exist any more, or never did; [`Error::Perm`].
 pub(super) fn check_param(index: u32, own: bool, set: bool) -> Result<()> {
     match HvmParam(index) {
+        // Toolstacks of 4.14 say here that a domain does not run guests itself; later ones when they make it.
+        HvmParam::NESTEDHVM if set && !own => Ok(()),
         HvmParam::PAE_ENABLED
         | HvmParam::DM_DOMAIN
         | HvmParam::MEMORY_EVENT_CR0
@@ -293,6 +295,8 @@ mod tests {
             assert_eq!(check(index, true), [inval, inval]);
             assert_eq!(check(index, false), [inval, inval]);
         }
+        assert_eq!(check(24, true), [inval, inval]);
+        assert_eq!(check(24, false), [ok, inval]);
         assert_eq!(check(35, true), [perm, ok]);
         assert_eq!(check(35, false), [ok, ok]);
     }

@@ -38,9 +38,9 @@ pub(crate) fn memory_op<A: Arch>(call: &mut Call<'_, A>, args: &[u64; 6]) -> Res
         }
         MemoryOp::MAXIMUM_RESERVATION => {
             let domid: u16 = call.read(arg)?;
-            Ok(Outcome::Done(
-                call.target(domid, Verb::Memory)?.max_pages() as i64
-            ))
+            let most = call.target(domid, Verb::Memory)?.max_pages();
+            // No limit must not look like an error.
+            Ok(Outcome::Done(most.min(i64::MAX as u64) as i64))
         }
         MemoryOp::MAXIMUM_GPFN => {
             let domid: u16 = call.read(arg)?;

@@ -194,5 +194,10 @@ fn what_it_has() {
         one.domain().max_pages() as i64
     );
     assert_eq!(ask(MemoryOp::MAXIMUM_GPFN), FREE as i64 + 5);
+    // No limit does not look like an error.
+    let most = one.domain().max_pages();
+    one.domain().set_max_pages(u64::MAX);
+    assert_eq!(ask(MemoryOp::MAXIMUM_RESERVATION), i64::MAX);
+    one.domain().set_max_pages(most);
     world.end([dom0, one]);
 }

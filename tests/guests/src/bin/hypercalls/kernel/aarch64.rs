@@ -60,7 +60,6 @@ pub(crate) const REFUSED: &[(&str, MemoryOp)] = &[
     ("memory map", MemoryOp::MEMORY_MAP),
     ("machine's memory map", MemoryOp::MACHINE_MEMORY_MAP),
     ("memory map of another", MemoryOp::SET_MEMORY_MAP),
-    ("memory on demand", MemoryOp::GET_POD_TARGET),
 ];
 
 /// There is no memory map.
