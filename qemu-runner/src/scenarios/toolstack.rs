@@ -55,7 +55,7 @@ pub(super) fn all() -> Vec<Scenario> {
 /// The tooling itself, and what Oxen is compared with.
 fn on_xen() -> Vec<Scenario> {
     vec![
-        runs("xen-toolstack", XEN_ARM, BASIC, NONE_FAILED),
+        runs("xen-toolstack", XEN_ARM, BASIC, NONE_FAILED).long(),
         runs("xen-toolstack-commands", XEN_ARM, COMMANDS, NONE_FAILED).long(),
         runs("xen-toolstack-programs", XEN_ARM, PROGRAMS, NONE_FAILED).long(),
         runs(

@@ -3,6 +3,13 @@
 complain() { echo "toolstack: $*"; }
 
 mkdir -p /run/xen /run/xenstored /run/lock /var/lib/xen /var/lib/xenstored /var/log/xen/console /etc/xen/scripts
+# What udev makes elsewhere, and the scripts for devices use.
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+n=0
+for name in stdin stdout stderr; do
+    [ -e /dev/$name ] || ln -s fd/$n /dev/$name
+    n=$((n + 1))
+done
 for release in @RELEASES@; do
     root=/toolstack/$release
     for dir in dev proc sys run tmp root boot var/lib/xen var/lib/xenstored var/log/xen etc/xen; do
